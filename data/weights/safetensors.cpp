@@ -1,0 +1,363 @@
+#include "data/weights/safetensors.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+#include <set>
+#include <system_error>
+
+#include <nlohmann/json.hpp>
+
+#include "data/base/error.h"
+#include "data/base/json.h"
+#include "data/file.h"
+
+namespace ultrasr {
+namespace fs = std::filesystem;
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the format is little-endian");
+
+constexpr std::uint64_t max_header = 100'000'000;  // the reference reader's limit
+constexpr std::size_t prefix = 8;                  // the header's length, u64
+constexpr std::string_view metadata_key = "__metadata__";
+
+struct DtypeEntry {
+    Dtype dtype;
+    std::string_view name;
+    std::size_t size;
+};
+constexpr std::array dtypes{
+    DtypeEntry{Dtype::f64, "F64", 8}, DtypeEntry{Dtype::f32, "F32", 4},
+    DtypeEntry{Dtype::f16, "F16", 2}, DtypeEntry{Dtype::bf16, "BF16", 2},
+    DtypeEntry{Dtype::i64, "I64", 8}, DtypeEntry{Dtype::i32, "I32", 4},
+    DtypeEntry{Dtype::i16, "I16", 2}, DtypeEntry{Dtype::i8, "I8", 1},
+    DtypeEntry{Dtype::u8, "U8", 1},   DtypeEntry{Dtype::boolean, "BOOL", 1},
+};
+
+const DtypeEntry& entry_of(Dtype dtype) {
+    return *std::find_if(dtypes.begin(), dtypes.end(),
+                         [&](const DtypeEntry& e) { return e.dtype == dtype; });
+}
+
+/// A name fit for a message: at most 80 bytes, control characters shown as '?'.
+std::string shown(std::string_view name) {
+    std::string text(name.substr(0, 80));
+    for (char& c : text) {
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
+    }
+    return text;
+}
+
+/// What the head says about one tensor, unchecked.
+struct HeadEntry {
+    std::string name;
+    std::optional<std::string> dtype;
+    std::optional<std::vector<std::uint64_t>> shape;
+    std::optional<std::vector<std::uint64_t>> offsets;
+};
+
+/// Receives the head's JSON piece by piece and accepts the format's few forms only. Every callback
+/// returns false to stop; `fault` then says why.
+class HeadReader : public nlohmann::json_sax<nlohmann::json> {
+  public:
+    std::vector<HeadEntry> entries;
+    std::map<std::string, std::string> metadata;
+    std::string fault;
+
+    bool start_object(std::size_t) override {
+        switch (level_) {
+            case Level::outside:
+                level_ = Level::head;
+                return true;
+            case Level::head:
+                level_ = in_metadata_ ? Level::metadata : Level::tensor;
+                return true;
+            default:
+                return unexpected("an object");
+        }
+    }
+
+    bool key(std::string& name) override {
+        if (level_ == Level::head) {
+            if (!names_.insert(name).second) return stop("the name {} occurs twice", shown(name));
+            in_metadata_ = name == metadata_key;
+            if (!in_metadata_)
+                entries.push_back({.name = name, .dtype = {}, .shape = {}, .offsets = {}});
+            return true;
+        }
+        key_ = name;
+        if (level_ == Level::metadata) {
+            return metadata.emplace(name, "").second ||
+                   stop("the metadata key {} occurs twice", shown(name));
+        }
+        const HeadEntry& e = entries.back();
+        const bool known = key_ == "dtype" || key_ == "shape" || key_ == "data_offsets";
+        if (!known) return stop("tensor {}: unknown key {}", shown(e.name), shown(name));
+        const bool again = (key_ == "dtype" && e.dtype) || (key_ == "shape" && e.shape) ||
+                           (key_ == "data_offsets" && e.offsets);
+        return !again || stop("tensor {}: the key {} occurs twice", shown(e.name), name);
+    }
+
+    bool end_object() override {
+        if (level_ == Level::tensor) {
+            const HeadEntry& e = entries.back();
+            if (!e.dtype || !e.shape || !e.offsets) {
+                return stop("tensor {}: {} is missing", shown(e.name),
+                            !e.dtype   ? "dtype"
+                            : !e.shape ? "shape"
+                                       : "data_offsets");
+            }
+        }
+        level_ = level_ == Level::head ? Level::outside : Level::head;
+        return true;
+    }
+
+    bool start_array(std::size_t) override {
+        if (level_ != Level::tensor || key_ == "dtype") return unexpected("an array");
+        level_ = Level::numbers;
+        numbers_.clear();
+        return true;
+    }
+
+    bool end_array() override {
+        level_ = Level::tensor;
+        (key_ == "shape" ? entries.back().shape : entries.back().offsets) = numbers_;
+        return true;
+    }
+
+    bool number_unsigned(std::uint64_t value) override {
+        if (level_ != Level::numbers) return unexpected("a number");
+        numbers_.push_back(value);
+        return true;
+    }
+
+    bool string(std::string& value) override {
+        if (level_ == Level::metadata) {
+            metadata[key_] = value;
+            return true;
+        }
+        if (level_ != Level::tensor || key_ != "dtype") return unexpected("a string");
+        entries.back().dtype = value;
+        return true;
+    }
+
+    bool number_integer(std::int64_t) override { return unexpected("a negative number"); }
+    bool number_float(double, const std::string&) override {
+        return unexpected("a number that is not a whole one below 2^64");
+    }
+    bool null() override { return unexpected("null"); }
+    bool boolean(bool) override { return unexpected("a truth value"); }
+    bool binary(nlohmann::json::binary_t&) override { return unexpected("binary data"); }
+    bool parse_error(std::size_t position, const std::string&,
+                     const nlohmann::detail::exception&) override {
+        return stop("the head is not JSON at its byte {}", position);
+    }
+
+  private:
+    enum class Level { outside, head, metadata, tensor, numbers };
+
+    template <class... Args>
+    bool stop(fmt::format_string<Args...> format, Args&&... args) {
+        fault = fmt::format(format, std::forward<Args>(args)...);
+        return false;
+    }
+
+    bool unexpected(std::string_view what) {
+        switch (level_) {
+            case Level::outside:
+                return stop("the head is {} and not an object", what);
+            case Level::head:
+                return stop("{} is {} and not an object",
+                            in_metadata_ ? std::string(metadata_key) : shown(entries.back().name),
+                            what);
+            case Level::metadata:
+                return stop("metadata {} is {} and not a string", shown(key_), what);
+            default:
+                return stop("tensor {}: {} holds {}", shown(entries.back().name), key_, what);
+        }
+    }
+
+    Level level_ = Level::outside;
+    bool in_metadata_ = false;
+    std::string key_;
+    std::set<std::string> names_;
+    std::vector<std::uint64_t> numbers_;
+};
+
+/// The file's bytes, mapped, and their number.
+struct Map {
+    std::shared_ptr<const void> bytes;
+    std::size_t size = 0;
+};
+
+Map map_file(const fs::path& path) {
+    const auto reason = [] { return std::generic_category().message(errno); };
+    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    require(descriptor >= 0, "cannot read {}: {}", path.string(), reason());
+    struct stat status {};
+    const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+    const auto size = static_cast<std::size_t>(regular ? status.st_size : 0);
+    void* address = MAP_FAILED;
+    if (size >= prefix) address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    const std::string why = address == MAP_FAILED ? reason() : "";
+    ::close(descriptor);
+    require(regular, "cannot read {}: it is not a regular file", path.string());
+    require(size >= prefix, "{} is not a safetensors file: it has {} bytes; fetch it again",
+            path.string(), size);
+    require(address != MAP_FAILED, "cannot map {} into memory: {}", path.string(), why);
+    return {{address, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }}, size};
+}
+
+/// Product of the shape and the element's size; empty when it leaves 63 bits.
+std::optional<std::uint64_t> bytes_needed(const std::vector<std::uint64_t>& shape,
+                                          std::size_t item) {
+    constexpr std::uint64_t limit = std::uint64_t{1} << 63;
+    std::uint64_t product = item;
+    bool none = false;
+    for (const std::uint64_t n : shape) {
+        if (n >= limit) return std::nullopt;
+        if (n == 0) {
+            none = true;
+        } else if (product > (limit - 1) / n) {
+            return std::nullopt;  // also beside a zero: other readers multiply in order
+        } else {
+            product *= n;
+        }
+    }
+    return none ? 0 : product;
+}
+
+}  // namespace
+
+std::size_t item_size(Dtype dtype) { return entry_of(dtype).size; }
+std::string_view dtype_name(Dtype dtype) { return entry_of(dtype).name; }
+
+SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path) {
+    const Map map = map_file(path);
+    map_ = map.bytes;
+    const auto* base = static_cast<const std::byte*>(map.bytes.get());
+    const std::string file = path.string();
+
+    // Find the head
+    std::uint64_t length = 0;
+    std::memcpy(&length, base, prefix);
+    require(length <= max_header && length <= map.size - prefix && length >= 2,
+            "{} is not a safetensors file or cut short: its head would have {} bytes, the file has "
+            "{}; fetch it again",
+            file, length, map.size);
+    const char* head = reinterpret_cast<const char*>(base) + prefix;
+    require(*head == '{',
+            "{} is not a safetensors file: its head does not begin with a brace; "
+            "fetch it again",
+            file);
+
+    // Read it
+    HeadReader reader;
+    const bool read = nlohmann::json::sax_parse(head, head + length, &reader,
+                                                nlohmann::json::input_format_t::json,
+                                                /*strict=*/true, /*ignore_comments=*/false);
+    require(read, "{} is a broken safetensors file: {}", file,
+            reader.fault.empty() ? "the head is not JSON" : reader.fault);
+    metadata_ = std::move(reader.metadata);
+
+    // Check each tensor by itself
+    const std::span<const std::byte> data(base + prefix + length, map.size - prefix - length);
+    for (HeadEntry& e : reader.entries) {
+        const auto dtype = std::find_if(dtypes.begin(), dtypes.end(),
+                                        [&](const DtypeEntry& d) { return d.name == *e.dtype; });
+        require(dtype != dtypes.end(), "{}: tensor {} has the type {}, which is not supported",
+                file, shown(e.name), shown(*e.dtype));
+        require(e.offsets->size() == 2, "{}: tensor {} has {} data_offsets instead of 2", file,
+                shown(e.name), e.offsets->size());
+        const auto needed = bytes_needed(*e.shape, dtype->size);
+        require(needed.has_value(), "{}: the shape of tensor {} has more elements than memory",
+                file, shown(e.name));
+        const std::uint64_t begin = (*e.offsets)[0];
+        const std::uint64_t end = (*e.offsets)[1];
+        require(begin <= end, "{}: tensor {} ends before it begins", file, shown(e.name));
+        require(end <= data.size(),
+                "{} is cut short: tensor {} ends at byte {} of {}; fetch it again", file,
+                shown(e.name), end, data.size());
+        require(end - begin == *needed, "{}: tensor {} takes {} bytes, its shape and type need {}",
+                file, shown(e.name), end - begin, *needed);
+        tensors_.push_back({std::move(e.name), dtype->dtype,
+                            std::vector<std::int64_t>(e.shape->begin(), e.shape->end()),
+                            data.subspan(begin, end - begin)});
+    }
+
+    // Check that together they cover the data exactly once
+    std::stable_sort(tensors_.begin(), tensors_.end(),
+                     [](const TensorView& a, const TensorView& b) {
+                         return std::pair(a.bytes.data(), a.bytes.size()) <
+                                std::pair(b.bytes.data(), b.bytes.size());
+                     });
+    const std::byte* at = data.data();
+    for (std::size_t i = 0; i < tensors_.size(); ++i) {
+        const TensorView& t = tensors_[i];
+        require(t.bytes.data() >= at, "{}: tensor {} overlaps another one", file, shown(t.name));
+        require(t.bytes.data() == at, "{}: {} bytes before tensor {} belong to no tensor", file,
+                t.bytes.data() - at, shown(t.name));
+        at += t.bytes.size();
+        index_.emplace(t.name, i);
+    }
+    require(at == data.data() + data.size(), "{}: {} bytes at its end belong to no tensor", file,
+            data.data() + data.size() - at);
+}
+
+const TensorView* SafetensorsFile::find(std::string_view name) const {
+    const auto found = index_.find(name);
+    return found == index_.end() ? nullptr : &tensors_[found->second];
+}
+
+void write_safetensors(const fs::path& path, std::span<const TensorView> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    // Order by element size, then name
+    std::vector<const TensorView*> order;
+    for (const TensorView& t : tensors) order.push_back(&t);
+    std::sort(order.begin(), order.end(), [](const TensorView* a, const TensorView* b) {
+        return std::pair(item_size(b->dtype), std::string_view(a->name)) <
+               std::pair(item_size(a->dtype), std::string_view(b->name));
+    });
+
+    // Describe the tensors
+    Json head = Json::object();
+    if (!metadata.empty()) head[std::string(metadata_key)] = metadata;
+    std::uint64_t at = 0;
+    for (const TensorView* t : order) {
+        std::vector<std::uint64_t> shape(t->shape.begin(), t->shape.end());
+        const auto needed = bytes_needed(shape, item_size(t->dtype));
+        if (!needed || *needed != t->bytes.size() || t->name == metadata_key ||
+            head.contains(t->name)) {
+            fail(Fault::internal, "tensor {} for {} repeats a name or does not fit its shape",
+                 shown(t->name), path.string());
+        }
+        head[t->name] = {{"dtype", dtype_name(t->dtype)},
+                         {"shape", std::move(shape)},
+                         {"data_offsets", {at, at + *needed}}};
+        at += *needed;
+    }
+    std::string text = head.dump();
+    text.resize((text.size() + prefix - 1) / prefix * prefix, ' ');
+
+    // Join head and data
+    const std::uint64_t length = text.size();
+    std::string bytes(prefix, '\0');
+    bytes.reserve(prefix + text.size() + at);
+    std::memcpy(bytes.data(), &length, prefix);
+    bytes += text;
+    for (const TensorView* t : order) {
+        bytes.append(reinterpret_cast<const char*>(t->bytes.data()), t->bytes.size());
+    }
+    write_file(path, bytes);
+}
+
+}  // namespace ultrasr

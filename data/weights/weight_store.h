@@ -1,0 +1,55 @@
+// Which weight files we know, where they lie, and whether they are the ones we know.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace ultrasr {
+
+/// One weight file as we know it.
+struct WeightFile {
+    std::string_view file;     ///< name below the weights folder
+    std::uint64_t bytes;       ///< size; about, where `sha256` is empty
+    std::string_view sha256;   ///< lower-case hexadecimal; empty: not recorded, never verified
+    std::string_view licence;  ///< and whose
+    std::string_view address;  ///< the official release
+    std::string_view remark;   ///< how the file comes from the release, where it differs
+    std::string_view purpose;  ///< what it is for
+};
+
+/// All files we know, sorted by name.
+std::span<const WeightFile> known_weights();
+
+/// The record of that file name. throws Error(internal) when there is none.
+const WeightFile& known_weight(std::string_view file);
+
+/// $ULTRASR_WEIGHTS when set and not empty, else data/weights of the installation: the first of
+/// share/ultrasr/weights and data/weights found beside the program or up to five folders above it,
+/// else data/weights of the source tree this was built from.
+std::filesystem::path default_weights_folder();
+
+/// A weight file that is there.
+struct FoundWeights {
+    std::filesystem::path path;
+    std::string sha256;     ///< of the file as it is
+    bool verified = false;  ///< it equals our record
+};
+
+/// True when the file is in the folder (empty: default_weights_folder()). Does not open it.
+bool have_weights(std::string_view file, const std::filesystem::path& folder = {});
+
+/// What to do about a file that is not there: name, size, licence, address, where to put it.
+std::string how_to_get_weights(std::string_view file, const std::filesystem::path& folder = {});
+
+/// Finds a known file and compares its SHA-256 with our record.
+///
+/// file              a name of known_weights()
+/// folder            where to look; empty: default_weights_folder()
+/// allow_unverified  take a file that differs from the record; `verified` is then false
+/// throws            Error(input) when it is missing (how_to_get_weights) or differs
+FoundWeights find_weights(std::string_view file, const std::filesystem::path& folder,
+                          bool allow_unverified);
+
+}  // namespace ultrasr

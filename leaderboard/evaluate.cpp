@@ -1,0 +1,580 @@
+#include "leaderboard/evaluate.h"
+
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <map>
+#include <optional>
+#include <nlohmann/json.hpp>
+
+#include "data/base/error.h"
+#include "data/base/json.h"
+#include "data/base/log.h"
+#include "data/base/progress.h"
+#include "data/file.h"
+#include "data/image_io.h"
+#include "leaderboard/journal.h"
+
+namespace ultrasr {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+
+class Stopwatch {
+  public:
+    double seconds() const {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    }
+
+  private:
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+double median(std::vector<double> values) {
+    std::erase_if(values, [](double v) { return std::isnan(v); });
+    if (values.empty()) return nan;
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+}
+
+/// Calls work(i) for i in [0, n), on that many threads.
+void for_each(std::size_t n, int threads, const std::function<void(std::size_t)>& work) {
+    if (threads <= 1) {
+        for (std::size_t i = 0; i < n; ++i) work(i);
+        return;
+    }
+    tbb::task_arena arena(threads);
+    arena.execute([&] { tbb::parallel_for(std::size_t{0}, n, work, tbb::simple_partitioner{}); });
+}
+
+// ---- what is odd about input files is said once a folder, not once a file ----
+
+struct OddFiles {
+    std::atomic<std::size_t> deep{0};
+    std::atomic<std::size_t> alpha{0};
+    std::atomic<std::size_t> lossy{0};
+
+    void count(const ImageOrigin& origin) {
+        if (origin.bits > 8) ++deep;
+        if (origin.has_alpha()) ++alpha;
+        if (origin.lossy) ++lossy;
+    }
+    void tell(const std::string& where) const {
+        if (deep) warn("{} of {} hold 16 bits; the high byte was used", pictures(deep), where);
+        if (alpha) warn("{} of {} have an alpha channel; it was dropped", pictures(alpha), where);
+    }
+    void tell_lossy(const std::string& where) const {
+        if (lossy) {
+            warn("{} of {} are JPEG; compression lowers their scores, use PNG", pictures(lossy),
+                 where);
+        }
+    }
+    static std::string pictures(std::size_t n) {
+        return n == 1 ? "1 picture" : fmt::format("{} pictures", n);
+    }
+};
+
+// ---- metrics ----
+
+struct LoadedMetric {
+    const MetricInfo* info;
+    MetricPtr metric;
+    std::string key;  ///< in the journal: a score of another profile is another score
+};
+
+std::string_view profile_name(Profile profile) { return profile == Profile::cuda ? "cuda" : "cpu"; }
+
+std::vector<LoadedMetric> load_metrics(const std::vector<std::string>& names,
+                                       const MetricOptions& options) {
+    std::vector<LoadedMetric> metrics;
+    for (const std::string& name : names) {
+        const MetricInfo& info = find_metric(name);
+        const bool twice = std::any_of(metrics.begin(), metrics.end(),
+                                       [&](const LoadedMetric& m) { return m.info == &info; });
+        if (twice) fail(Fault::usage, "--metrics names {} twice", name);
+        metrics.push_back(
+            {&info, info.make(options), fmt::format("{} {}", name, profile_name(options.profile))});
+    }
+    if (metrics.empty()) fail(Fault::usage, "--metrics names no metric; --list-metrics shows them");
+    return metrics;
+}
+
+void check_side(const LoadedMetric& metric, PixelSize size, const std::string& picture) {
+    const int side = std::min(size.width, size.height);
+    require(
+        side >= metric.info->min_side,
+        "{} is {} x {}, {} needs at least {} pixels a side; leave the metric or the picture out",
+        picture, size.width, size.height, metric.info->name, metric.info->min_side);
+}
+
+MetricSummary summary_of(const LoadedMetric& metric, const std::vector<double>& values,
+                         const MetricOptions& options, std::uint64_t seed,
+                         const std::string& where) {
+    MetricSummary summary = summarise(metric.info->name, values, seed);
+    summary.settings = metric.info->settings;
+    summary.settings["profile"] = profile_name(options.profile);
+    if (summary.nan > 0) {
+        warn("{} is undefined on {} of {} of {}; the mean leaves them out", metric.info->name,
+             summary.nan, OddFiles::pictures(values.size()), where);
+    }
+    return summary;
+}
+
+// ---- methods ----
+
+struct LoadedMethod {
+    MethodSpec spec;
+    MethodPtr method;
+    double load_seconds = 0;
+};
+
+std::vector<MethodSpec> parse_methods(const std::vector<std::string>& texts) {
+    std::vector<MethodSpec> specs;
+    for (const std::string& text : texts) {
+        MethodSpec spec = parse_method(text);
+        for (const MethodSpec& other : specs) {
+            if (other.label == spec.label) {
+                fail(Fault::usage, "two methods are called {}; name one of them NAME@LABEL",
+                     spec.label);
+            }
+        }
+        specs.push_back(std::move(spec));
+    }
+    if (specs.empty()) fail(Fault::usage, "--method names no method; --list-methods shows them");
+    return specs;
+}
+
+MethodPtr make_method(const MethodSpec& spec, MethodOptions options) {
+    options.label = spec.label;
+    return while_doing(fmt::format("method {}", spec.label),
+                       [&] { return spec.info->make(options, spec.argument); });
+}
+
+std::vector<LoadedMethod> load_methods(const std::vector<MethodSpec>& specs,
+                                       const MethodOptions& options) {
+    std::vector<LoadedMethod> methods;
+    for (const MethodSpec& spec : specs) {
+        const Stopwatch watch;
+        methods.push_back({spec, make_method(spec, options), watch.seconds()});
+    }
+    return methods;
+}
+
+/// Everything that the pixels of a run depend on.
+Json settings_of(const std::string& input_sha256, double scale, const std::string& method,
+                 const Provenance& p) {
+    Json weights = Json::array();
+    for (const WeightRecord& w : p.weights) weights.push_back({w.file, w.sha256});
+    Json extra = Json::object();
+    for (const auto& [key, value] : p.settings) extra[key] = value;
+    return {{"input files", input_sha256},
+            {"scale", scale},
+            {"method", method},
+            {"weights", weights},
+            {"scale policy", p.scale_policy},
+            {"device", p.device},
+            {"precision", p.dtype},
+            {"rounding", p.rounding},
+            {"method settings", extra}};
+}
+
+fs::path run_folder(const BenchOptions& options, const PairSet& set, const std::string& label) {
+    return options.out / set.name / fmt::format("x{}", set.scale.ratio) / label;
+}
+
+/// One method on one set at one scale.
+class BenchRun {
+  public:
+    BenchRun(const BenchOptions& options, const PairSet& set, const std::string& set_sha256,
+             const LoadedMethod& method, const std::vector<LoadedMetric>& metrics)
+        : options_(options),
+          set_(set),
+          set_sha256_(set_sha256),
+          method_(method),
+          metrics_(metrics),
+          folder_(run_folder(options, set, method.spec.label)),
+          where_(fmt::format("{} x{}, {}", set.name, set.scale.ratio, method.spec.label)),
+          journal_(open_journal()) {}
+
+    void restore(Progress& progress);
+    void score(Progress& progress);
+
+    std::size_t missing() const {
+        return static_cast<std::size_t>(
+            std::count_if(set_.pairs.begin(), set_.pairs.end(),
+                          [&](const ImagePair& pair) { return !is_scored(pair); }));
+    }
+
+    /// Writes scores.csv and gives what the tables and the page need.
+    PageRun finish() const;
+    RunTiming timing() const;
+
+  private:
+    fs::path picture(const ImagePair& pair) const {
+        return folder_ / "images" / (pair.stem + ".png");
+    }
+    bool is_restored(const ImagePair& pair) const {
+        return journal_.restored(pair.stem) && fs::exists(picture(pair));
+    }
+    bool is_scored(const ImagePair& pair) const {
+        return is_restored(pair) &&
+               std::all_of(metrics_.begin(), metrics_.end(), [&](const LoadedMetric& m) {
+                   return journal_.score(pair.stem, m.key).has_value();
+               });
+    }
+    Journal open_journal() const {
+        if (options_.restart) {
+            Journal::forget(folder_);
+            fs::remove_all(folder_ / "images");
+        }
+        const bool whole = options_.shard.count == 1;
+        const std::string name =
+            whole ? "journal.jsonl"
+                  : fmt::format("journal.{}of{}.jsonl", options_.shard.index, options_.shard.count);
+        return {folder_, name,
+                settings_of(set_sha256_, set_.scale.ratio, method_.spec.info->name,
+                            method_.method->provenance())};
+    }
+
+    const BenchOptions& options_;
+    const PairSet& set_;
+    const std::string& set_sha256_;
+    const LoadedMethod& method_;
+    const std::vector<LoadedMetric>& metrics_;
+    fs::path folder_;
+    std::string where_;
+    Journal journal_;
+};
+
+void BenchRun::restore(Progress& progress) {
+    std::vector<const ImagePair*> todo;
+    for (const ImagePair& pair : set_.pairs) {
+        if (options_.shard.owns(pair.stem) && !is_restored(pair)) todo.push_back(&pair);
+    }
+    OddFiles odd;
+    std::atomic<std::size_t> done{0};
+    const bool parallel = method_.method->parallel_over_images();
+    for_each(todo.size(), parallel ? options_.threads : 1, [&](std::size_t i) {
+        const ImagePair& pair = *todo[i];
+        const double seconds = while_doing(fmt::format("{}, {}", where_, pair.stem), [&] {
+            const DecodedImage lr = read_image(pair.lr);
+            odd.count(lr.origin);
+            const Stopwatch watch;
+            const Image sr =
+                method_.method->restore(lr.image, {pair.stem, pair.hr_size, set_.scale});
+            const double taken = watch.seconds();
+            if (sr.size() != pair.hr_size) {
+                fail(Fault::internal, "the method returned {} x {} for {} x {}", sr.width(),
+                     sr.height(), pair.hr_size.width, pair.hr_size.height);
+            }
+            write_png(picture(pair), sr);
+            return taken;
+        });
+        journal_.add_restored(pair.stem, method_.method->timeless() ? nan : seconds);
+        progress.step(fmt::format("restore {}", where_), ++done, todo.size());
+    });
+    odd.tell(fmt::format("the LR pictures of {} x{}", set_.name, set_.scale.ratio));
+}
+
+void BenchRun::score(Progress& progress) {
+    std::vector<const ImagePair*> todo;
+    for (const ImagePair& pair : set_.pairs) {
+        if (options_.shard.owns(pair.stem) && !is_scored(pair)) todo.push_back(&pair);
+    }
+    OddFiles odd;
+    std::atomic<std::size_t> done{0};
+    for_each(todo.size(), options_.threads, [&](std::size_t i) {
+        const ImagePair& pair = *todo[i];
+        while_doing(fmt::format("{}, {}", where_, pair.stem), [&] {
+            const Image sr = read_image(picture(pair)).image;
+            const DecodedImage hr = read_image(pair.hr);
+            odd.count(hr.origin);
+            const Stopwatch watch;
+            std::map<std::string, double> scores;
+            for (const LoadedMetric& m : metrics_) {
+                if (!journal_.score(pair.stem, m.key))
+                    scores[m.key] = m.metric->score(sr, hr.image);
+            }
+            journal_.add_scores(pair.stem, scores, watch.seconds());
+        });
+        progress.step(fmt::format("score {}", where_), ++done, todo.size());
+    });
+    const std::string hr_pictures =
+        fmt::format("the HR pictures of {} x{}", set_.name, set_.scale.ratio);
+    odd.tell(hr_pictures);
+    odd.tell_lossy(hr_pictures);
+}
+
+PageRun BenchRun::finish() const {
+    PageRun result;
+    Run& run = result.run;
+    run.set = set_.name;
+    run.scale = set_.scale.ratio;
+    run.set_sha256 = set_sha256_;
+    run.pictures = set_.pairs.size();
+    run.label = method_.spec.label;
+    run.method = method_.spec.info->name;
+    run.provenance = method_.method->provenance();
+    for (const ImagePair& pair : set_.pairs) {
+        result.scores.images.push_back(pair.stem + ".png");
+        std::vector<double> row;
+        for (const LoadedMetric& m : metrics_) row.push_back(*journal_.score(pair.stem, m.key));
+        result.scores.values.push_back(std::move(row));
+    }
+    for (std::size_t m = 0; m < metrics_.size(); ++m) {
+        result.scores.metrics.push_back(metrics_[m].info->name);
+        std::vector<double> column;
+        for (const auto& row : result.scores.values) column.push_back(row[m]);
+        run.metrics.push_back(
+            summary_of(metrics_[m], column, options_.metric, options_.seed, where_));
+    }
+    result.images = folder_ / "images";
+    write_file(folder_ / "scores.csv", to_csv(result.scores));
+    return result;
+}
+
+RunTiming BenchRun::timing() const {
+    std::vector<double> restoring, scoring;
+    for (const ImagePair& pair : set_.pairs) {
+        restoring.push_back(journal_.restored(pair.stem).value_or(nan));
+        scoring.push_back(journal_.score_seconds(pair.stem).value_or(nan));
+    }
+    return {set_.name,         set_.scale.ratio, method_.spec.label, method_.load_seconds,
+            median(restoring), median(scoring)};
+}
+
+std::vector<PairSet> find_sets(const BenchOptions& options) {
+    std::vector<PairSet> sets;
+    for (const std::string& spec : options.data) {
+        for (PairSet& set : find_pair_sets(spec)) {
+            for (const PairSet& other : sets) {
+                require(other.name != set.name || other.scale != set.scale,
+                        "two sets are called {} x{}; name one of them PATH@NAME", set.name,
+                        set.scale.ratio);
+            }
+            sets.push_back(std::move(set));
+        }
+    }
+    return sets;
+}
+
+}  // namespace
+
+bool Shard::owns(std::string_view stem) const {
+    // FNV-1a, 64 bits (Fowler, Noll, Vo): the same on every machine
+    std::uint64_t hash = 0xcbf29ce484222325;
+    for (const char c : stem) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    return hash % count == index - 1;
+}
+
+Shard parse_shard(std::string_view text) {
+    Shard shard;
+    char rest = 0;
+    const int read =
+        std::sscanf(std::string(text).c_str(), "%u/%u%c", &shard.index, &shard.count, &rest);
+    if (read != 2 || shard.count == 0 || shard.index == 0 || shard.index > shard.count) {
+        fail(Fault::usage, "--shard takes i/n with 1 <= i <= n, not {}", text);
+    }
+    return shard;
+}
+
+BenchOutcome run_benchmark(const BenchOptions& options, Progress& progress) {
+    // Refuse what can be refused before any work
+    const auto metrics = load_metrics(options.metrics, options.metric);
+    const auto specs = parse_methods(options.methods);
+    if (!options.published.empty()) read_published(options.published);
+    const auto sets = find_sets(options);
+    for (const PairSet& set : sets) {
+        for (const ImagePair& pair : set.pairs) {
+            for (const LoadedMetric& m : metrics) check_side(m, pair.hr_size, pair.hr.string());
+        }
+    }
+    const auto methods = load_methods(specs, options.method);
+    make_folders(options.out);
+    const FolderLock lock(
+        options.out, options.shard.count == 1
+                         ? ".lock"
+                         : fmt::format(".lock.{}of{}", options.shard.index, options.shard.count));
+
+    BenchOutcome outcome;
+    outcome.results.command = options.command;
+    for (const PairSet& set : sets) {
+        const std::string set_sha256 = hash_of_set(set);
+        for (const LoadedMethod& method : methods) {
+            BenchRun run(options, set, set_sha256, method, metrics);
+            if (!options.merge) {
+                run.restore(progress);
+                run.score(progress);
+            }
+            const std::size_t missing = run.missing();
+            outcome.missing += missing;
+            if (missing > 0) continue;
+            outcome.page_runs.push_back(run.finish());
+            outcome.results.runs.push_back(outcome.page_runs.back().run);
+            outcome.timing.push_back(run.timing());
+        }
+        for (const ImagePair& pair : set.pairs) {
+            outcome.pictures.push_back({set.name, set.scale.ratio, pair.stem, pair.lr, pair.hr});
+        }
+    }
+    if (outcome.missing > 0) {
+        require(!options.merge, "{} pictures are not done yet; let the other shards finish",
+                outcome.missing);
+        outcome.results.runs.clear();
+        return outcome;
+    }
+    write_outcome(options, outcome);
+    return outcome;
+}
+
+void write_outcome(const BenchOptions& options, const BenchOutcome& outcome) {
+    const auto published =
+        options.published.empty() ? std::vector<Run>{} : read_published(options.published);
+    std::vector<Run> rows = outcome.results.runs;
+    rows.insert(rows.end(), published.begin(), published.end());
+    write_file(options.out / "results.json", dump_json(to_json(outcome.results)));
+
+    Json timing = Json::array();
+    for (const RunTiming& t : outcome.timing) {
+        timing.push_back({{"set", t.set},
+                          {"scale", t.scale},
+                          {"method", t.label},
+                          {"load_seconds", json_number(t.load_seconds)},
+                          {"restore_median_seconds", json_number(t.restore_median)},
+                          {"score_median_seconds", json_number(t.score_median)}});
+    }
+    write_file(options.out / "timing.json",
+               dump_json({{"threads", options.threads}, {"runs", timing}}));
+
+    const fs::path tables = options.out / "tables";
+    write_file(tables / "results.md", render_table(rows, TableFormat::markdown, options.table));
+    write_file(tables / "results.tex", render_table(rows, TableFormat::latex, options.table));
+    write_file(tables / "results.csv", render_table(rows, TableFormat::csv, options.table));
+    write_file(options.out / "report.html",
+               render_page("Super-resolution benchmark", options.command, outcome.page_runs,
+                           published, outcome.pictures, options.table));
+}
+
+ScoreOutcome score_folders(const ScoreOptions& options, Progress& progress) {
+    const auto metrics = load_metrics(options.metrics, options.metric);
+    const auto sr_files = list_images(options.sr);
+    require(!sr_files.empty(), "{} holds no pictures", options.sr.string());
+
+    // Pair by name where there is an HR folder
+    std::vector<fs::path> hr_files;
+    if (options.hr.empty()) {
+        for (const LoadedMetric& m : metrics) {
+            if (m.info->reference == Reference::full) {
+                fail(Fault::usage, "{} compares with HR pictures; give --hr DIR", m.info->name);
+            }
+        }
+    } else {
+        std::vector<std::string> stems;
+        for (const fs::path& file : sr_files) stems.push_back(file.stem().string());
+        auto match = match_stems(stems, list_images(options.hr),
+                                 fmt::format("HR picture in {}", options.hr.string()));
+        require(match.extra.empty(), "{} has no restored partner in {}",
+                match.extra.empty() ? "" : match.extra.front().string(), options.sr.string());
+        hr_files = std::move(match.files);
+    }
+
+    // Score
+    ScoreOutcome outcome;
+    outcome.table.values.resize(sr_files.size());
+    OddFiles odd;
+    std::atomic<std::size_t> done{0};
+    for_each(sr_files.size(), options.threads, [&](std::size_t i) {
+        while_doing(sr_files[i].filename().string(), [&] {
+            const DecodedImage sr = read_image(sr_files[i]);
+            odd.count(sr.origin);
+            Image hr;
+            if (!hr_files.empty()) {
+                const DecodedImage decoded = read_image(hr_files[i]);
+                odd.count(decoded.origin);
+                hr = decoded.image;
+            }
+            for (const LoadedMetric& m : metrics) {
+                check_side(m, sr.image.size(), sr_files[i].string());
+                outcome.table.values[i].push_back(m.metric->score(sr.image, hr));
+            }
+        });
+        progress.step("score", ++done, sr_files.size());
+    });
+    odd.tell("the scored pictures");
+    odd.tell_lossy("the scored pictures");
+
+    // Summarise
+    for (const fs::path& file : sr_files) outcome.table.images.push_back(file.filename().string());
+    for (std::size_t m = 0; m < metrics.size(); ++m) {
+        outcome.table.metrics.push_back(metrics[m].info->name);
+        std::vector<double> column;
+        for (const auto& row : outcome.table.values) column.push_back(row[m]);
+        outcome.summaries.push_back(
+            summary_of(metrics[m], column, options.metric, options.seed, options.sr.string()));
+    }
+    return outcome;
+}
+
+std::size_t restore_pictures(const RestoreOptions& options, Progress& progress) {
+    const MethodSpec spec = parse_method(options.method);
+    require(fs::exists(options.in), "no such picture or folder: {}", options.in.string());
+    const bool folder = fs::is_directory(options.in);
+    const std::vector<fs::path> files =
+        folder ? list_images(options.in) : std::vector<fs::path>{options.in};
+    require(!files.empty(), "{} holds no pictures", options.in.string());
+    for (std::size_t i = 1; i < files.size(); ++i) {
+        require(files[i].stem() != files[i - 1].stem(), "{} and {} would both become {}.png",
+                files[i - 1].filename().string(), files[i].filename().string(),
+                files[i].stem().string());
+    }
+    make_folders(options.out);
+    const FolderLock lock(options.out);
+    const MethodPtr method = make_method(spec, options.options);
+
+    // Go on where an earlier run with the same input and settings stopped
+    std::string inputs;
+    for (const fs::path& file : files) inputs += file.filename().string() + sha256_of_file(file);
+    const fs::path notes = options.out / ".journal";
+    if (options.restart) Journal::forget(notes);
+    Journal journal(
+        notes, "journal.jsonl",
+        settings_of(sha256(inputs), options.scale, spec.info->name, method->provenance()));
+
+    OddFiles odd;
+    std::atomic<std::size_t> done{0};
+    const bool parallel = method->parallel_over_images();
+    for_each(files.size(), parallel ? options.threads : 1, [&](std::size_t i) {
+        const std::string stem = files[i].stem().string();
+        const fs::path target = options.out / (stem + ".png");
+        if (journal.restored(stem) && fs::exists(target)) {
+            ++done;
+            return;
+        }
+        while_doing(files[i].string(), [&] {
+            const Stopwatch watch;
+            const DecodedImage lr = read_image(files[i]);
+            odd.count(lr.origin);
+            const auto enlarged = [&](int side) {
+                return std::max(1, static_cast<int>(std::lround(options.scale * side)));
+            };
+            const RestoreRequest request{files[i].stem().string(),
+                                         {enlarged(lr.image.width()), enlarged(lr.image.height())},
+                                         {options.scale}};
+            write_png(target, method->restore(lr.image, request));
+            journal.add_restored(stem, watch.seconds());
+        });
+        progress.step("restore", ++done, files.size());
+    });
+    odd.tell("the LR pictures");
+    return files.size();
+}
+
+}  // namespace ultrasr

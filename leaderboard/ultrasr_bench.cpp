@@ -1,0 +1,422 @@
+// ultrasr-bench: restores, scores and tabulates. Only the command line; the work is in evaluate.h,
+// render.h and compare.h.
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "data/base/cli.h"
+#include "data/base/error.h"
+#include "data/base/progress.h"
+#include "data/file.h"
+#include "data/image_io.h"
+#include "data/weights/weight_store.h"
+#include "leaderboard/compare.h"
+#include "leaderboard/evaluate.h"
+#include "leaderboard/figure.h"
+#include "leaderboard/render.h"
+
+namespace {
+
+using namespace ultrasr;
+namespace fs = std::filesystem;
+
+// ---- words of the command line ----
+
+const std::map<std::string, ScalePolicy> scale_policies{
+    {"post", ScalePolicy::post}, {"pre", ScalePolicy::pre}, {"cascade", ScalePolicy::cascade}};
+const std::map<std::string, Precision> precisions{
+    {"fp32", Precision::fp32}, {"bf16", Precision::bf16}, {"fp16", Precision::fp16}};
+const std::map<std::string, Profile> profiles{{"cuda", Profile::cuda}, {"cpu", Profile::cpu}};
+const std::map<std::string, TableFormat> formats{{"md", TableFormat::markdown},
+                                                 {"tex", TableFormat::latex},
+                                                 {"csv", TableFormat::csv},
+                                                 {"html", TableFormat::html}};
+
+/// An option whose value is one of a few words; the help and the message list them.
+template <class Value>
+void add_choice(CLI::App& app, const std::string& name, Value& value,
+                const std::map<std::string, Value>& words, const std::string& help) {
+    std::string list, now;
+    for (const auto& [word, meaning] : words) {
+        list += (list.empty() ? "" : "|") + word;
+        if (meaning == value) now = word;
+    }
+    app.add_option_function<std::string>(
+           name,
+           [&value, &words, name, list](const std::string& word) {
+               const auto at = words.find(word);
+               if (at == words.end())
+                   throw CLI::ValidationError(name, "takes " + list + ", not " + word);
+               value = at->second;
+           },
+           help)
+        ->type_name(list)
+        ->default_str(now);
+}
+
+void add_method_options(CLI::App& app, MethodOptions& options) {
+    app.add_option("--weights", options.weights,
+                   "folder of weight files (default: $ULTRASR_WEIGHTS, else data/weights)");
+    app.add_flag("--unverified-weights", options.unverified_weights,
+                 "accept weights whose SHA-256 we do not know; results are marked");
+    add_choice(app, "--scale-policy", options.scale_policy, scale_policies,
+               "how a x4 network reaches other scales");
+    add_choice(app, "--precision", options.precision, precisions, "arithmetic of the networks");
+    app.add_option("--tile", options.tile, "restore in tiles of N LR pixels; 0 = whole pictures")
+        ->check(CLI::Range(0, 1 << 20))
+        ->capture_default_str();
+    app.add_option("--tile-overlap", options.tile_pad,
+                   "LR pixels around a tile; -1 = as far as the network sees")
+        ->check(CLI::Range(-1, 1 << 20))
+        ->capture_default_str();
+    app.add_option("--denoise", options.denoise,
+                   "realesr-general-x4v3: 0 keeps noise, 1 removes it")
+        ->check(CLI::Range(0.0, 1.0))
+        ->capture_default_str();
+}
+
+void add_metric_options(CLI::App& app, std::vector<std::string>& metrics, MetricOptions& options) {
+    app.add_option("--metrics", metrics, "names, comma-separated; see --list-metrics")
+        ->delimiter(',')
+        ->type_name("NAME,...");
+    add_choice(app, "--profile", options.profile, profiles,
+               "float32 rounding: of the published logs (cuda) or of pyiqa on a CPU (cpu)");
+}
+
+// ---- lists ----
+
+Answer list_metrics() {
+    std::string text = fmt::format("{:<12} {:<8} {:<6} {:<9} {:>5}  {}\n", "name", "better", "unit",
+                                   "reference", "min", "definition");
+    for (const MetricInfo* m : all_metrics()) {
+        text += fmt::format(
+            "{:<12} {:<8} {:<6} {:<9} {:>5}  {}\n", m->name,
+            m->better == Better::higher ? "higher" : "lower", m->unit.empty() ? "-" : m->unit,
+            m->reference == Reference::full ? "HR" : "none", m->min_side, m->source);
+    }
+    return {text, [] {
+                Json list = Json::array();
+                for (const MetricInfo* m : all_metrics()) {
+                    list.push_back({{"name", m->name},
+                                    {"title", m->title},
+                                    {"better", m->better == Better::higher ? "higher" : "lower"},
+                                    {"unit", m->unit},
+                                    {"needs_hr", m->reference == Reference::full},
+                                    {"min_side", m->min_side},
+                                    {"source", m->source},
+                                    {"settings", m->settings}});
+                }
+                return list;
+            }};
+}
+
+Answer list_methods(const fs::path& weights) {
+    const auto missing_of = [&](const MethodInfo& method) {
+        std::vector<std::string> missing;
+        for (const std::string& file : method.weight_files) {
+            if (!have_weights(file, weights)) missing.push_back(file);
+        }
+        return missing;
+    };
+    Json list = Json::array();
+    std::string text;
+    for (const MethodInfo* m : all_methods()) {
+        const auto missing = missing_of(*m);
+        const std::string name = m->prefix ? m->name + ":..." : m->name;
+        text += fmt::format("{:<22} {:<8} {}\n", name, missing.empty() ? "ready" : "missing",
+                            m->source);
+        for (const std::string& file : missing) {
+            text += fmt::format("{:<22} {}\n", "", how_to_get_weights(file, weights));
+        }
+        list.push_back({{"name", name},
+                        {"title", m->title},
+                        {"source", m->source},
+                        {"weights", m->weight_files},
+                        {"missing", missing}});
+    }
+    return {text, [list] { return list; }};
+}
+
+// ---- jobs ----
+
+Answer bench(const BenchOptions& options, Progress& progress) {
+    if (options.data.empty()) fail(Fault::usage, "give --data SET; --help shows an example");
+    if (options.methods.empty())
+        fail(Fault::usage, "give --method NAME; --list-methods shows them");
+    if (options.metrics.empty())
+        fail(Fault::usage, "give --metrics NAME; --list-metrics shows them");
+    if (options.out.empty()) fail(Fault::usage, "give --out DIR for the results");
+    const BenchOutcome outcome = run_benchmark(options, progress);
+    if (outcome.missing > 0) {
+        const std::string text = fmt::format(
+            "shard {} of {} is done; {} scores are still missing, the last shard joins the "
+            "results\n",
+            options.shard.index, options.shard.count, outcome.missing);
+        return {text, [missing = outcome.missing] { return Json{{"missing", missing}}; }};
+    }
+    const fs::path table = options.out / "tables" / "results.md";
+    return {fmt::format("{}\nresults: {}\npage:    {}\n", read_file(table),
+                        (options.out / "results.json").string(),
+                        (options.out / "report.html").string()),
+            [results = outcome.results] { return to_json(results); }};
+}
+
+Answer score(const ScoreOptions& options, const fs::path& csv, Progress& progress) {
+    const ScoreOutcome outcome = score_folders(options, progress);
+    if (!csv.empty()) write_file(csv, to_csv(outcome.table));
+    std::string text = csv.empty() ? to_csv(outcome.table) + "\n" : std::string();
+    text += fmt::format("{:<12} {:>10} {:>10} {:>23} {:>6} {:>9}\n", "metric", "mean", "std",
+                        "95 % interval", "n", "undefined");
+    for (const MetricSummary& s : outcome.summaries) {
+        text +=
+            fmt::format("{:<12} {:>10.4f} {:>10.4f} {:>23} {:>6} {:>9}\n", s.metric, s.mean, s.std,
+                        fmt::format("[{:.4f}, {:.4f}]", s.ci_low, s.ci_high), s.count, s.nan);
+    }
+    return {text, [outcome] {
+                Json metrics = Json::array();
+                for (const MetricSummary& s : outcome.summaries) {
+                    metrics.push_back({{"name", s.metric},
+                                       {"mean", json_number(s.mean)},
+                                       {"std", json_number(s.std)},
+                                       {"ci95", {json_number(s.ci_low), json_number(s.ci_high)}},
+                                       {"n", s.count},
+                                       {"nan", s.nan},
+                                       {"settings", s.settings}});
+                }
+                return Json{{"metrics", metrics}};
+            }};
+}
+
+struct TableJob {
+    std::vector<fs::path> folders;
+    TableFormat format = TableFormat::markdown;
+    std::string published;
+    TableOptions options;
+};
+
+std::vector<Run> gather_runs(const std::vector<fs::path>& folders, const std::string& published) {
+    std::vector<Run> runs;
+    for (const fs::path& folder : folders) {
+        for (Run& run : read_results(folder).runs) runs.push_back(std::move(run));
+    }
+    if (!published.empty()) {
+        for (Run& run : read_published(published)) runs.push_back(std::move(run));
+    }
+    return runs;
+}
+
+Answer table(const TableJob& job) {
+    const auto runs = gather_runs(job.folders, job.published);
+    return {render_table(runs, job.format, job.options), [runs] {
+                Results results;
+                results.runs = runs;
+                return to_json(results);
+            }};
+}
+
+struct ReportJob {
+    fs::path folder;
+    std::vector<std::string> data;
+    std::string published;
+    TableOptions options;
+};
+
+Answer report(const ReportJob& job) {
+    const Results results = read_results(job.folder);
+    std::vector<PageRun> runs;
+    for (const Run& run : results.runs) {
+        const fs::path folder = job.folder / run.set / fmt::format("x{}", run.scale) / run.label;
+        runs.push_back({run, read_score_table(folder / "scores.csv"), folder / "images"});
+    }
+    std::vector<PagePicture> pictures;
+    for (const std::string& spec : job.data) {
+        for (const PairSet& set : find_pair_sets(spec)) {
+            for (const ImagePair& pair : set.pairs) {
+                pictures.push_back({set.name, set.scale.ratio, pair.stem, pair.lr, pair.hr});
+            }
+        }
+    }
+    const fs::path page = job.folder / "report.html";
+    write_file(page, render_page(
+                         "Super-resolution benchmark", results.command, runs,
+                         job.published.empty() ? std::vector<Run>{} : read_published(job.published),
+                         pictures, job.options));
+    return {page.string() + "\n", [page] { return Json{{"page", page.string()}}; }};
+}
+
+PixelRect parse_box(const std::string& text) {
+    PixelRect box;
+    char rest = 0;
+    if (std::sscanf(text.c_str(), "%d,%d,%d,%d%c", &box.x, &box.y, &box.width, &box.height,
+                    &rest) != 4) {
+        fail(Fault::usage, "--box takes x,y,width,height in HR pixels, not {}", text);
+    }
+    return box;
+}
+
+void add_published(CLI::App& app, std::string& published, TableOptions& options) {
+    app.add_option("--published", published,
+                   "add rows from a CSV file, or 'paper' for the tables of the SDD paper");
+    app.add_flag("--rank-published", options.rank_published,
+                 "let published rows compete for best and second best");
+}
+
+int run(int argc, char** argv) {
+    CLI::App app{"Restores pictures by super-resolution methods, scores them, writes tables.",
+                 "ultrasr-bench"};
+    app.footer(
+        "Examples:\n"
+        "  ultrasr-bench --data data/demo --method bicubic,realesr-general-x4v3 \\\n"
+        "                --metrics psnr-y601,ssim-y601,niqe --out out/demo\n"
+        "  ultrasr-bench score --sr results/ --hr HR/ --metrics psnr-y601,niqe --csv scores.csv\n"
+        "  ultrasr-bench table out/demo --format tex --published paper");
+    CommonOptions common;
+
+    // The main job
+    BenchOptions main_job;
+    app.add_option(
+           "--data", main_job.data,
+           "set: folder with LR/ and HR/, or x8/LR x8/HR ..., or set.json; PATH@NAME names it")
+        ->delimiter(',')
+        ->type_name("SET,...");
+    app.add_option("--method", main_job.methods,
+                   "names, comma-separated; see --list-methods; NAME@LABEL names the row")
+        ->delimiter(',')
+        ->type_name("NAME,...");
+    add_metric_options(app, main_job.metrics, main_job.metric);
+    app.add_option("--out", main_job.out, "folder of the results")->type_name("DIR");
+    add_method_options(app, main_job.method);
+    add_published(app, main_job.published, main_job.table);
+    app.add_flag("--restart", main_job.restart, "throw earlier results of these runs away");
+    std::string shard = "1/1";
+    app.add_option("--shard", shard, "work on every n-th picture only: i/n")->capture_default_str();
+    app.add_flag("--merge", main_job.merge, "join the results of finished shards");
+    bool want_metrics = false, want_methods = false;
+    app.add_flag("--list-metrics", want_metrics, "show all metrics");
+    app.add_flag("--list-methods", want_methods,
+                 "show all methods and what is missing to run them");
+
+    // score
+    ScoreOptions score_job;
+    fs::path csv;
+    CLI::App* sub_score = app.add_subcommand("score", "Score finished pictures of any folder.");
+    sub_score->add_option("--sr", score_job.sr, "folder of restored pictures")->required();
+    sub_score->add_option("--hr", score_job.hr, "folder of HR pictures with the same names");
+    add_metric_options(*sub_score, score_job.metrics, score_job.metric);
+    sub_score->add_option("--csv", csv, "write one row a picture here instead of to stdout");
+    sub_score->footer(
+        "Example:\n  ultrasr-bench score --sr results/ --hr HR/ --metrics psnr-y601,niqe");
+
+    // restore
+    RestoreOptions restore_job;
+    CLI::App* sub_restore = app.add_subcommand("restore", "Restore pictures; no HR needed.");
+    sub_restore->add_option("--method", restore_job.method, "one method")->required();
+    sub_restore->add_option("--scale", restore_job.scale, "HR pixels per LR pixel")
+        ->check(CLI::Range(1.0, 64.0))
+        ->capture_default_str();
+    sub_restore->add_option("--in", restore_job.in, "a picture or a folder")->required();
+    sub_restore->add_option("--out", restore_job.out, "folder of the results")->required();
+    sub_restore->add_flag("--restart", restore_job.restart, "restore pictures that are done again");
+    add_method_options(*sub_restore, restore_job.options);
+    sub_restore->footer(
+        "Example:\n  ultrasr-bench restore --method realesrgan-x4plus --scale 8 --in photo.png "
+        "--out out");
+
+    // table, report, compare
+    TableJob table_job;
+    CLI::App* sub_table = app.add_subcommand("table", "Print tables of stored results.");
+    sub_table->add_option("folders", table_job.folders, "folders with a results.json")->required();
+    add_choice(*sub_table, "--format", table_job.format, formats, "of the table");
+    add_published(*sub_table, table_job.published, table_job.options);
+    sub_table->footer("Example:\n  ultrasr-bench table out/a out/b --format tex --published paper");
+
+    ReportJob report_job;
+    CLI::App* sub_report = app.add_subcommand("report", "Write DIR/report.html again.");
+    sub_report->add_option("folder", report_job.folder, "folder with a results.json")->required();
+    sub_report->add_option("--data", report_job.data, "the sets, to show LR and HR pictures")
+        ->delimiter(',');
+    add_published(*sub_report, report_job.published, report_job.options);
+    sub_report->footer("Example:\n  ultrasr-bench report out/demo --data data/demo");
+
+    fs::path compare_a, compare_b;
+    std::string compare_metric;
+    CLI::App* sub_compare =
+        app.add_subcommand("compare", "Compare two methods picture by picture.");
+    sub_compare->add_option("a", compare_a, "folder of a run (with scores.csv), or a CSV")
+        ->required();
+    sub_compare->add_option("b", compare_b, "the other")->required();
+    sub_compare->add_option("--metric", compare_metric, "one metric; default: all");
+    sub_compare->footer(
+        "Example:\n  ultrasr-bench compare out/demo/demo/x4/bicubic out/demo/demo/x4/lanczos");
+
+    FigureOptions figure_job;
+    fs::path figure_file = "figure.png";
+    std::string box;
+    bool choose_box = false;
+    CLI::App* sub_figure =
+        app.add_subcommand("figure", "Draw crops of one picture by all methods, side by side.");
+    sub_figure->add_option("folder", figure_job.results, "folder with a results.json")->required();
+    sub_figure->add_option("--image", figure_job.image, "the picture's name")->required();
+    sub_figure->add_option("--set", figure_job.set, "the set, where several have that picture");
+    CLI::Option* box_option = sub_figure->add_option("--box", box, "part to show, HR pixels")
+                                  ->type_name("x,y,width,height");
+    sub_figure->add_flag("--auto", choose_box, "show the most textured part (the default)")
+        ->excludes(box_option);
+    sub_figure->add_option("--data", figure_job.data, "the sets, to show LR and HR")
+        ->delimiter(',');
+    sub_figure->add_option("--png", figure_file, "file to write")->capture_default_str();
+    sub_figure->footer(
+        "Example:\n  ultrasr-bench figure out/demo --image coffee --auto --data data/demo "
+        "--png coffee.png");
+
+    app.require_subcommand(0, 1);
+    return run_tool(app, argc, argv, common, [&](Progress& progress) -> Answer {
+        const auto prepare = [&](MethodOptions& options) {
+            options.device = common.device;
+            options.threads = common.threads;
+        };
+        if (*sub_score) {
+            score_job.threads = common.threads;
+            score_job.seed = common.seed;
+            return score(score_job, csv, progress);
+        }
+        if (*sub_restore) {
+            prepare(restore_job.options);
+            restore_job.threads = common.threads;
+            const std::size_t n = restore_pictures(restore_job, progress);
+            return {fmt::format("{} pictures in {}\n", n, restore_job.out.string()), [n] {
+                        return Json{{"pictures", n}};
+                    }};
+        }
+        if (*sub_table) return table(table_job);
+        if (*sub_report) return report(report_job);
+        if (*sub_figure) {
+            if (!box.empty()) figure_job.box = parse_box(box);
+            write_png(figure_file, draw_figure(figure_job));
+            return {figure_file.string() + "\n", [figure_file] {
+                        return Json{{"figure", figure_file.string()}};
+                    }};
+        }
+        if (*sub_compare) {
+            const auto result = compare_scores(read_scores_of(compare_a), read_scores_of(compare_b),
+                                               compare_metric, common.seed);
+            return {to_text(result, compare_a.string(), compare_b.string()),
+                    [result] { return to_json(result); }};
+        }
+        if (want_metrics) return list_metrics();
+        if (want_methods) return list_methods(main_job.method.weights);
+        prepare(main_job.method);
+        main_job.threads = common.threads;
+        main_job.seed = common.seed;
+        main_job.shard = parse_shard(shard);
+        main_job.command = portable_command_line(
+            argc, argv,
+            {"--shard", "--merge", "--restart", "--out", "--threads", "--json", "--quiet"});
+        const Answer answer = bench(main_job, progress);
+        write_file(main_job.out / "options.json", dump_json(resolved_options(app)));
+        return answer;
+    });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) { return run(argc, argv); }

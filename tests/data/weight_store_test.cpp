@@ -1,0 +1,109 @@
+#include "data/weights/weight_store.h"
+
+#include "data/base/error.h"
+#include "data/file.h"
+#include "tests/test.h"
+
+using namespace ultrasr;
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* anime = "realesr-animevideov3.safetensors";
+
+/// Sets an environment variable as long as it lives.
+class Setting {
+  public:
+    Setting(const char* name, const std::string& value) : name_(name) {
+        const char* before = std::getenv(name);
+        if (before) before_ = before;
+        ::setenv(name, value.c_str(), 1);
+    }
+    ~Setting() {
+        if (before_) {
+            ::setenv(name_, before_->c_str(), 1);
+        } else {
+            ::unsetenv(name_);
+        }
+    }
+    Setting(const Setting&) = delete;
+    Setting& operator=(const Setting&) = delete;
+
+  private:
+    const char* name_;
+    std::optional<std::string> before_;
+};
+
+}  // namespace
+
+TEST_SUITE("unit") {
+    TEST_CASE("known_weights: sorted, complete, and true of the files in the tree") {
+        std::string_view before;
+        for (const WeightFile& w : known_weights()) {
+            CAPTURE(w.file);
+            CHECK(before < w.file);
+            before = w.file;
+            CHECK(w.bytes > 0);
+            CHECK_FALSE(w.licence.empty());
+            CHECK(w.address.starts_with("https://"));
+            CHECK_FALSE(w.purpose.empty());
+            const fs::path path = test::source_folder() / "data" / "weights" / w.file;
+            if (w.sha256.empty() || !fs::exists(path)) continue;
+            CHECK(fs::file_size(path) == w.bytes);
+            CHECK(sha256_of_file(path) == w.sha256);
+        }
+        CHECK(fs::exists(test::source_folder() / "data" / "weights" / anime));
+        CHECK_THROWS_AS(known_weight("nothing.safetensors"), Error);
+    }
+
+    TEST_CASE("default_weights_folder: $ULTRASR_WEIGHTS wins, else the installation's folder") {
+        {
+            const Setting setting("ULTRASR_WEIGHTS", "/some/where");
+            CHECK(default_weights_folder() == "/some/where");
+        }
+        const Setting empty("ULTRASR_WEIGHTS", "");
+        CHECK(fs::exists(default_weights_folder() / anime));
+        CHECK(have_weights(anime));
+    }
+
+    TEST_CASE("find_weights: a good file is verified") {
+        const FoundWeights found =
+            find_weights(anime, test::source_folder() / "data" / "weights", false);
+        CHECK(found.verified);
+        CHECK(found.sha256 == known_weight(anime).sha256);
+    }
+
+    TEST_CASE(
+        "find_weights: a missing file is a sentence with name, size, licence, address, place") {
+        const test::TemporaryFolder folder;
+        CHECK_FALSE(have_weights(anime, folder.path()));
+        try {
+            find_weights(anime, folder.path(), true);
+            FAIL("no error");
+        } catch (const Error& error) {
+            CHECK(error.fault() == Fault::input);
+            const std::string& text = error.sentence();
+            for (const std::string& part :
+                 {std::string(anime), std::string("2.5 MB"), std::string("BSD-3-Clause"),
+                  std::string("https://github.com/xinntao/Real-ESRGAN/"), folder.path().string()}) {
+                CHECK_MESSAGE(text.find(part) != std::string::npos, part);
+            }
+        }
+    }
+
+    TEST_CASE("find_weights: another file under the name is refused, or marked unverified") {
+        const test::TemporaryFolder folder;
+        write_file(folder.path() / anime, "something else");
+        CHECK_THROWS_WITH_AS(find_weights(anime, folder.path(), false),
+                             doctest::Contains("--unverified-weights"), Error);
+        const FoundWeights found = find_weights(anime, folder.path(), true);
+        CHECK_FALSE(found.verified);
+        CHECK(found.sha256 == sha256("something else"));
+    }
+
+    TEST_CASE("find_weights: a file without a recorded hash is taken and never verified") {
+        const test::TemporaryFolder folder;
+        write_file(folder.path() / "BSRGAN.safetensors", "anything");
+        CHECK_FALSE(find_weights("BSRGAN.safetensors", folder.path(), false).verified);
+    }
+}
