@@ -1,24 +1,19 @@
 #include "leaderboard/evaluate.h"
 
-#include <tbb/parallel_for.h>
-#include <tbb/task_arena.h>
-
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
-#include <functional>
+#include <cstdio>
 #include <limits>
 #include <map>
-#include <optional>
 #include <nlohmann/json.hpp>
 
 #include "data/base/error.h"
 #include "data/base/json.h"
-#include "data/base/log.h"
 #include "data/base/progress.h"
 #include "data/file.h"
 #include "data/image_io.h"
+#include "leaderboard/job.h"
 #include "leaderboard/journal.h"
 
 namespace ultrasr {
@@ -27,16 +22,6 @@ namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-class Stopwatch {
-  public:
-    double seconds() const {
-        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-    }
-
-  private:
-    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
-
 double median(std::vector<double> values) {
     std::erase_if(values, [](double v) { return std::isnan(v); });
     if (values.empty()) return nan;
@@ -44,91 +29,6 @@ double median(std::vector<double> values) {
     std::nth_element(values.begin(), middle, values.end());
     return *middle;
 }
-
-/// Calls work(i) for i in [0, n), on that many threads.
-void for_each(std::size_t n, int threads, const std::function<void(std::size_t)>& work) {
-    if (threads <= 1) {
-        for (std::size_t i = 0; i < n; ++i) work(i);
-        return;
-    }
-    tbb::task_arena arena(threads);
-    arena.execute([&] { tbb::parallel_for(std::size_t{0}, n, work, tbb::simple_partitioner{}); });
-}
-
-// ---- what is odd about input files is said once a folder, not once a file ----
-
-struct OddFiles {
-    std::atomic<std::size_t> deep{0};
-    std::atomic<std::size_t> alpha{0};
-    std::atomic<std::size_t> lossy{0};
-
-    void count(const ImageOrigin& origin) {
-        if (origin.bits > 8) ++deep;
-        if (origin.has_alpha()) ++alpha;
-        if (origin.lossy) ++lossy;
-    }
-    void tell(const std::string& where) const {
-        if (deep) warn("{} of {} hold 16 bits; the high byte was used", pictures(deep), where);
-        if (alpha) warn("{} of {} have an alpha channel; it was dropped", pictures(alpha), where);
-    }
-    void tell_lossy(const std::string& where) const {
-        if (lossy) {
-            warn("{} of {} are JPEG; compression lowers their scores, use PNG", pictures(lossy),
-                 where);
-        }
-    }
-    static std::string pictures(std::size_t n) {
-        return n == 1 ? "1 picture" : fmt::format("{} pictures", n);
-    }
-};
-
-// ---- metrics ----
-
-struct LoadedMetric {
-    const MetricInfo* info;
-    MetricPtr metric;
-    std::string key;  ///< in the journal: a score of another profile is another score
-};
-
-std::string_view profile_name(Profile profile) { return profile == Profile::cuda ? "cuda" : "cpu"; }
-
-std::vector<LoadedMetric> load_metrics(const std::vector<std::string>& names,
-                                       const MetricOptions& options) {
-    std::vector<LoadedMetric> metrics;
-    for (const std::string& name : names) {
-        const MetricInfo& info = find_metric(name);
-        const bool twice = std::any_of(metrics.begin(), metrics.end(),
-                                       [&](const LoadedMetric& m) { return m.info == &info; });
-        if (twice) fail(Fault::usage, "--metrics names {} twice", name);
-        metrics.push_back(
-            {&info, info.make(options), fmt::format("{} {}", name, profile_name(options.profile))});
-    }
-    if (metrics.empty()) fail(Fault::usage, "--metrics names no metric; --list-metrics shows them");
-    return metrics;
-}
-
-void check_side(const LoadedMetric& metric, PixelSize size, const std::string& picture) {
-    const int side = std::min(size.width, size.height);
-    require(
-        side >= metric.info->min_side,
-        "{} is {} x {}, {} needs at least {} pixels a side; leave the metric or the picture out",
-        picture, size.width, size.height, metric.info->name, metric.info->min_side);
-}
-
-MetricSummary summary_of(const LoadedMetric& metric, const std::vector<double>& values,
-                         const MetricOptions& options, std::uint64_t seed,
-                         const std::string& where) {
-    MetricSummary summary = summarise(metric.info->name, values, seed);
-    summary.settings = metric.info->settings;
-    summary.settings["profile"] = profile_name(options.profile);
-    if (summary.nan > 0) {
-        warn("{} is undefined on {} of {} of {}; the mean leaves them out", metric.info->name,
-             summary.nan, OddFiles::pictures(values.size()), where);
-    }
-    return summary;
-}
-
-// ---- methods ----
 
 struct LoadedMethod {
     MethodSpec spec;
@@ -152,12 +52,6 @@ std::vector<MethodSpec> parse_methods(const std::vector<std::string>& texts) {
     return specs;
 }
 
-MethodPtr make_method(const MethodSpec& spec, MethodOptions options) {
-    options.label = spec.label;
-    return while_doing(fmt::format("method {}", spec.label),
-                       [&] { return spec.info->make(options, spec.argument); });
-}
-
 std::vector<LoadedMethod> load_methods(const std::vector<MethodSpec>& specs,
                                        const MethodOptions& options) {
     std::vector<LoadedMethod> methods;
@@ -166,24 +60,6 @@ std::vector<LoadedMethod> load_methods(const std::vector<MethodSpec>& specs,
         methods.push_back({spec, make_method(spec, options), watch.seconds()});
     }
     return methods;
-}
-
-/// Everything that the pixels of a run depend on.
-Json settings_of(const std::string& input_sha256, double scale, const std::string& method,
-                 const Provenance& p) {
-    Json weights = Json::array();
-    for (const WeightRecord& w : p.weights) weights.push_back({w.file, w.sha256});
-    Json extra = Json::object();
-    for (const auto& [key, value] : p.settings) extra[key] = value;
-    return {{"input files", input_sha256},
-            {"scale", scale},
-            {"method", method},
-            {"weights", weights},
-            {"scale policy", p.scale_policy},
-            {"device", p.device},
-            {"precision", p.dtype},
-            {"rounding", p.rounding},
-            {"method settings", extra}};
 }
 
 fs::path run_folder(const BenchOptions& options, const PairSet& set, const std::string& label) {
@@ -461,120 +337,6 @@ void write_outcome(const BenchOptions& options, const BenchOutcome& outcome) {
     write_file(options.out / "report.html",
                render_page("Super-resolution benchmark", options.command, outcome.page_runs,
                            published, outcome.pictures, options.table));
-}
-
-ScoreOutcome score_folders(const ScoreOptions& options, Progress& progress) {
-    const auto metrics = load_metrics(options.metrics, options.metric);
-    const auto sr_files = list_images(options.sr);
-    require(!sr_files.empty(), "{} holds no pictures", options.sr.string());
-
-    // Pair by name where there is an HR folder
-    std::vector<fs::path> hr_files;
-    if (options.hr.empty()) {
-        for (const LoadedMetric& m : metrics) {
-            if (m.info->reference == Reference::full) {
-                fail(Fault::usage, "{} compares with HR pictures; give --hr DIR", m.info->name);
-            }
-        }
-    } else {
-        std::vector<std::string> stems;
-        for (const fs::path& file : sr_files) stems.push_back(file.stem().string());
-        auto match = match_stems(stems, list_images(options.hr),
-                                 fmt::format("HR picture in {}", options.hr.string()));
-        require(match.extra.empty(), "{} has no restored partner in {}",
-                match.extra.empty() ? "" : match.extra.front().string(), options.sr.string());
-        hr_files = std::move(match.files);
-    }
-
-    // Score
-    ScoreOutcome outcome;
-    outcome.table.values.resize(sr_files.size());
-    OddFiles odd;
-    std::atomic<std::size_t> done{0};
-    for_each(sr_files.size(), options.threads, [&](std::size_t i) {
-        while_doing(sr_files[i].filename().string(), [&] {
-            const DecodedImage sr = read_image(sr_files[i]);
-            odd.count(sr.origin);
-            Image hr;
-            if (!hr_files.empty()) {
-                const DecodedImage decoded = read_image(hr_files[i]);
-                odd.count(decoded.origin);
-                hr = decoded.image;
-            }
-            for (const LoadedMetric& m : metrics) {
-                check_side(m, sr.image.size(), sr_files[i].string());
-                outcome.table.values[i].push_back(m.metric->score(sr.image, hr));
-            }
-        });
-        progress.step("score", ++done, sr_files.size());
-    });
-    odd.tell("the scored pictures");
-    odd.tell_lossy("the scored pictures");
-
-    // Summarise
-    for (const fs::path& file : sr_files) outcome.table.images.push_back(file.filename().string());
-    for (std::size_t m = 0; m < metrics.size(); ++m) {
-        outcome.table.metrics.push_back(metrics[m].info->name);
-        std::vector<double> column;
-        for (const auto& row : outcome.table.values) column.push_back(row[m]);
-        outcome.summaries.push_back(
-            summary_of(metrics[m], column, options.metric, options.seed, options.sr.string()));
-    }
-    return outcome;
-}
-
-std::size_t restore_pictures(const RestoreOptions& options, Progress& progress) {
-    const MethodSpec spec = parse_method(options.method);
-    require(fs::exists(options.in), "no such picture or folder: {}", options.in.string());
-    const bool folder = fs::is_directory(options.in);
-    const std::vector<fs::path> files =
-        folder ? list_images(options.in) : std::vector<fs::path>{options.in};
-    require(!files.empty(), "{} holds no pictures", options.in.string());
-    for (std::size_t i = 1; i < files.size(); ++i) {
-        require(files[i].stem() != files[i - 1].stem(), "{} and {} would both become {}.png",
-                files[i - 1].filename().string(), files[i].filename().string(),
-                files[i].stem().string());
-    }
-    make_folders(options.out);
-    const FolderLock lock(options.out);
-    const MethodPtr method = make_method(spec, options.options);
-
-    // Go on where an earlier run with the same input and settings stopped
-    std::string inputs;
-    for (const fs::path& file : files) inputs += file.filename().string() + sha256_of_file(file);
-    const fs::path notes = options.out / ".journal";
-    if (options.restart) Journal::forget(notes);
-    Journal journal(
-        notes, "journal.jsonl",
-        settings_of(sha256(inputs), options.scale, spec.info->name, method->provenance()));
-
-    OddFiles odd;
-    std::atomic<std::size_t> done{0};
-    const bool parallel = method->parallel_over_images();
-    for_each(files.size(), parallel ? options.threads : 1, [&](std::size_t i) {
-        const std::string stem = files[i].stem().string();
-        const fs::path target = options.out / (stem + ".png");
-        if (journal.restored(stem) && fs::exists(target)) {
-            ++done;
-            return;
-        }
-        while_doing(files[i].string(), [&] {
-            const Stopwatch watch;
-            const DecodedImage lr = read_image(files[i]);
-            odd.count(lr.origin);
-            const auto enlarged = [&](int side) {
-                return std::max(1, static_cast<int>(std::lround(options.scale * side)));
-            };
-            const RestoreRequest request{files[i].stem().string(),
-                                         {enlarged(lr.image.width()), enlarged(lr.image.height())},
-                                         {options.scale}};
-            write_png(target, method->restore(lr.image, request));
-            journal.add_restored(stem, watch.seconds());
-        });
-        progress.step("restore", ++done, files.size());
-    });
-    odd.tell("the LR pictures");
-    return files.size();
 }
 
 }  // namespace ultrasr

@@ -71,35 +71,6 @@ struct BenchOutcome {
 ///          earlier results of other settings, Error(storage); Interrupted
 BenchOutcome run_benchmark(const BenchOptions& options, Progress& progress);
 
-/// Scores finished pictures, nothing is written.
-struct ScoreOptions {
-    std::filesystem::path sr;
-    std::filesystem::path hr;  ///< empty: only metrics without a reference
-    std::vector<std::string> metrics;
-    MetricOptions metric;
-    int threads = 1;
-    std::uint64_t seed = 0;
-};
-struct ScoreOutcome {
-    ScoreTable table;
-    std::vector<MetricSummary> summaries;
-};
-ScoreOutcome score_folders(const ScoreOptions& options, Progress& progress);
-
-/// Restores a file or a folder, no HR needed; the same names come out, as PNG.
-struct RestoreOptions {
-    std::string method;
-    double scale = 4;
-    std::filesystem::path in;
-    std::filesystem::path out;
-    MethodOptions options;
-    int threads = 1;
-    bool restart = false;
-};
-/// Returns how many pictures there are; those of an earlier run with the same input and settings
-/// are kept.
-std::size_t restore_pictures(const RestoreOptions& options, Progress& progress);
-
 /// results.json, timing.json, tables/ and report.html of an outcome.
 void write_outcome(const BenchOptions& options, const BenchOutcome& outcome);
 

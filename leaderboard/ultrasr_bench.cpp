@@ -1,5 +1,5 @@
 // ultrasr-bench: restores, scores and tabulates. Only the command line; the work is in evaluate.h,
-// render.h and compare.h.
+// folder_jobs.h, render.h, compare.h and figure.h.
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -12,6 +12,7 @@
 #include "leaderboard/compare.h"
 #include "leaderboard/evaluate.h"
 #include "leaderboard/figure.h"
+#include "leaderboard/folder_jobs.h"
 #include "leaderboard/render.h"
 
 namespace {

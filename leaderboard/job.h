@@ -1,0 +1,78 @@
+// What the jobs of this folder share: time, threads, odd input files, loaded metrics and methods.
+#pragma once
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/base/json.h"
+#include "data/image_io.h"
+#include "leaderboard/scores.h"
+#include "metrics/metric.h"
+#include "models/method.h"
+
+namespace ultrasr {
+
+class Stopwatch {
+  public:
+    double seconds() const {
+        return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    }
+
+  private:
+    std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+/// Calls work(i) for i in [0, n), on that many threads.
+void for_each(std::size_t n, int threads, const std::function<void(std::size_t)>& work);
+
+/// Counts what is odd about input files, so that it is said once a folder, not once a file.
+struct OddFiles {
+    std::atomic<std::size_t> deep{0};
+    std::atomic<std::size_t> alpha{0};
+    std::atomic<std::size_t> lossy{0};
+
+    void count(const ImageOrigin& origin) {
+        if (origin.bits > 8) ++deep;
+        if (origin.has_alpha()) ++alpha;
+        if (origin.lossy) ++lossy;
+    }
+    /// Warns about deep and transparent pictures. `where` names the folder.
+    void tell(const std::string& where) const;
+    /// Warns about pictures that went through lossy compression.
+    void tell_lossy(const std::string& where) const;
+};
+
+/// "1 picture", "2 pictures".
+std::string pictures(std::size_t n);
+
+/// A metric in use.
+struct LoadedMetric {
+    const MetricInfo* info;
+    MetricPtr metric;
+    std::string key;  ///< in the journal: a score of another profile is another score
+};
+
+/// throws Error(usage) for unknown names, a name given twice, or none at all
+std::vector<LoadedMetric> load_metrics(const std::vector<std::string>& names,
+                                       const MetricOptions& options);
+
+/// throws Error(input) when the picture is too small for the metric
+void check_side(const LoadedMetric& metric, PixelSize size, const std::string& picture);
+
+/// The summary with the metric's settings; warns about undefined scores. `where` names the run.
+MetricSummary summary_of(const LoadedMetric& metric, const std::vector<double>& values,
+                         const MetricOptions& options, std::uint64_t seed,
+                         const std::string& where);
+
+/// Loads a method; its errors name it.
+MethodPtr make_method(const MethodSpec& spec, MethodOptions options);
+
+/// Everything that the pixels of a run depend on, for its journal.
+Json settings_of(const std::string& input_sha256, double scale, const std::string& method,
+                 const Provenance& provenance);
+
+}  // namespace ultrasr
