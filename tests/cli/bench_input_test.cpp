@@ -1,0 +1,183 @@
+// What ultrasr-bench says to bad input: one sentence, the right exit code, nothing lost.
+#include <opencv2/imgcodecs.hpp>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <sstream>
+#include <nlohmann/json.hpp>
+
+#include "data/base/json.h"
+#include "data/file.h"
+#include "data/image_io.h"
+#include "tests/cli/bench_set.h"
+#include "tests/test.h"
+
+using namespace ultrasr;
+using namespace ultrasr::test;
+namespace fs = std::filesystem;
+
+TEST_SUITE("cli") {
+    TEST_CASE("ultrasr-bench: unknown names and options are exit 2 and list the known ones") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", out = folder.path() / "out";
+        make_set(set, 1);
+        check_refused(bench(set, out, {}, "bicubic", "psnr"), 2, {"psnr-y601", "niqe"});
+        check_refused(bench(set, out, {}, "esrgan"), 2, {"esrgan", "bicubic", "folder"});
+        check_refused(bench(set, out, {"--scale-polcy", "pre"}), 2,
+                      {"--scale-polcy", "--scale-policy"});
+        check_refused(bench(set, out, {"--scale-policy", "best"}), 2, {"cascade", "best"});
+        check_refused(bench(set, out, {"--device", "tpu"}), 2, {"cuda", "tpu"});
+        check_refused(bench(set, out, {"--threads", "many"}), 2, {"--threads"});
+        check_refused(bench(set, out, {}, "bicubic,bicubic"), 2, {"two methods"});
+        check_refused(bench(set, out, {}, "bicubic", "niqe,niqe"), 2, {"twice"});
+        check_refused(run_program("ultrasr-bench", {"--method", "bicubic"}), 2, {"--data"});
+        check_refused(run_program("ultrasr-bench", {"score", "--sr", (set / "HR").string(),
+                                                    "--metrics", "psnr-y601"}),
+                      2, {"--hr"});
+        CHECK_FALSE(fs::exists(out));  // nothing was begun
+    }
+
+    TEST_CASE("ultrasr-bench: sets that are missing, empty or contradictory are exit 3") {
+        const TemporaryFolder folder;
+        const fs::path out = folder.path() / "out";
+        check_refused(bench(folder.path() / "none", out), 3, {"no such set", "none"});
+        fs::create_directories(folder.path() / "empty");
+        check_refused(bench(folder.path() / "empty", out), 3, {"neither LR and HR", "nothing"});
+        const fs::path set = folder.path() / "set";
+        make_set(set, 2);
+        fs::remove(set / "LR/p1.png");
+        check_refused(bench(set, out), 3, {"p1"});  // no partner
+        write_png(set / "LR/p1_x4.png", picture(24, 24, 1));
+        write_png(set / "LR/p1_SR.png", picture(24, 24, 1));
+        check_refused(bench(set, out), 3, {"p1_SR.png", "p1_x4.png", "remove"});  // two partners
+        fs::remove(set / "LR/p1_x4.png");
+        CHECK(bench(set, out).exit == 0);
+        write_png(set / "LR/p0.png", picture(30, 24, 1));
+        check_refused(bench(set, out), 3, {"p0", "30 x 24", "96 x 96"});  // sizes differ
+    }
+
+    TEST_CASE("ultrasr-bench: broken PNG and JPEG are exit 3 and cost nothing already done") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", out = folder.path() / "out";
+        make_set(set, 4);
+        const std::string whole = read_file(set / "LR/p3.png");
+        write_file(set / "LR/p3.png", whole.substr(0, whole.size() - 40));
+        check_refused(bench(set, out, {"--threads", "1"}), 3, {"p3.png", "broken PNG", "replace"});
+        const fs::path done = out / "set/x4/bicubic/images/p0.png";
+        REQUIRE(fs::exists(done));
+        // The mended picture is another input: the program says so instead of guessing
+        write_file(set / "LR/p3.png", whole);
+        check_refused(bench(set, out), 3, {"--restart"});
+        fs::remove(set / "LR/p3.png");
+        const std::string jpeg = encode_jpeg(picture(24, 24, 3), 90);
+        write_file(set / "LR/p3.jpg", jpeg.substr(0, jpeg.size() / 2));
+        check_refused(bench(set, folder.path() / "out2"), 3, {"p3.jpg", "broken JPEG"});
+    }
+
+    TEST_CASE("ultrasr-bench: 16-bit, alpha and grey pictures are used and told about") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", out = folder.path() / "out";
+        make_set(set, 3);
+        const auto convert = [&](const char* name, int type, double scale) {
+            cv::Mat mat(96, 96, type);
+            for (int y = 0; y < 96; ++y) {
+                for (int x = 0; x < 96 * mat.channels(); ++x) {
+                    const int v = (7 * x + 13 * y) % 256;
+                    if (mat.depth() == CV_16U) {
+                        mat.ptr<unsigned short>(y)[x] = static_cast<unsigned short>(scale * v);
+                    } else {
+                        mat.ptr(y)[x] = static_cast<unsigned char>(v);
+                    }
+                }
+            }
+            cv::imwrite((set / "HR" / name).string(), mat);
+        };
+        convert("p0.png", CV_16UC3, 256);
+        convert("p1.png", CV_8UC4, 1);
+        convert("p2.png", CV_8UC1, 1);
+        const Ended ended = bench(set, out);
+        CAPTURE(ended.err);
+        CHECK(ended.exit == 0);
+        CHECK(ended.err.find("warning: 1 picture of the HR pictures of set x4 hold 16 bits") !=
+              std::string::npos);
+        CHECK(ended.err.find("alpha channel") != std::string::npos);
+    }
+
+    TEST_CASE("ultrasr-bench: a side under 96 pixels is refused for NIQE before any work") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", out = folder.path() / "out";
+        make_set(set, 1, 92);
+        check_refused(bench(set, out, {}, "bicubic", "psnr-y601,niqe"), 3, {"92 x 92", "96"});
+        CHECK_FALSE(fs::exists(out));
+        CHECK(bench(set, out).exit == 0);  // PSNR alone is content
+    }
+
+    TEST_CASE("ultrasr-bench: a flat picture's NIQE is undefined: counted, shown, not averaged") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", out = folder.path() / "out";
+        make_set(set, 3);
+        write_png(set / "LR/p1.png", Image(PixelSize{24, 24}));
+        const Ended ended = bench(set, out, {"--json"}, "bicubic", "niqe");
+        REQUIRE(ended.exit == 0);
+        const Json metric = json_of(ended.out)["runs"][0]["metrics"][0];
+        CHECK(metric["nan"] == 1);
+        CHECK(metric["n"] == 3);
+        CHECK(metric["mean"].is_number());
+        CHECK(ended.err.find("niqe is undefined on 1 of 3 pictures") != std::string::npos);
+        CHECK(read_file(out / "tables/results.md").find("1 undefined") != std::string::npos);
+        CHECK(read_file(out / "set/x4/bicubic/scores.csv").find("p1.png,nan") != std::string::npos);
+    }
+
+    TEST_CASE("ultrasr-bench: weights that are missing, truncated or altered are exit 3") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", out = folder.path() / "out";
+        const fs::path weights = folder.path() / "weights";
+        const std::string name = "realesr-animevideov3.safetensors";
+        make_set(set, 1);
+        fs::create_directories(weights);
+        const auto run = [&](std::vector<std::string> more = {}) {
+            more.insert(more.end(), {"--weights", weights.string()});
+            return bench(set, out, more, "realesr-animevideov3");
+        };
+        check_refused(run(), 3, {name, "BSD-3-Clause", "github.com/xinntao", weights.string()});
+        const std::string whole = read_file(source_folder() / "data/weights" / name);
+        write_file(weights / name, whole.substr(0, whole.size() / 2));
+        check_refused(run(), 3, {name, "SHA-256"});
+        check_refused(run({"--unverified-weights"}), 3, {name});  // still no safetensors file
+        std::string altered = whole;
+        altered[altered.size() - 3] ^= 1;
+        write_file(weights / name, altered);
+        check_refused(run(), 3, {name, "--unverified-weights"});
+        const Ended accepted = run({"--unverified-weights", "--json"});
+        CHECK(accepted.exit == 0);
+        CHECK(json_of(accepted.out)["runs"][0]["method"]["weights"][0]["verified"] == false);
+        CHECK(read_file(out / "tables/results.md").find("unverified") != std::string::npos);
+    }
+
+    TEST_CASE("ultrasr-bench: no GPU is exit 4, before any work") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", out = folder.path() / "out";
+        make_set(set, 1);
+        const Ended ended = bench(set, out, {"--device", "cuda:63"}, "realesr-animevideov3");
+        check_refused(ended, 4, {"GPU", "--device cpu"});
+        CHECK_FALSE(fs::exists(out));
+    }
+
+    TEST_CASE("ultrasr-bench folder: finished pictures by name; wrong sizes and gaps are exit 3") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", sr = folder.path() / "sr";
+        make_set(set, 2);
+        write_png(sr / "p0_SR.png", picture(96, 96, 5));
+        const std::string method = "folder:" + sr.string() + "@mine";
+        check_refused(bench(set, folder.path() / "o1", {}, method), 3, {"p1"});
+        write_png(sr / "p1.png", picture(90, 96, 6));
+        check_refused(bench(set, folder.path() / "o2", {}, method), 3, {"90 x 96", "96 x 96"});
+        write_png(sr / "p1.png", picture(96, 96, 6));
+        const Ended ended = bench(set, folder.path() / "o3", {"--json"}, method);
+        CHECK(ended.exit == 0);
+        CHECK(json_of(ended.out)["runs"][0]["method"]["label"] == "mine");
+        check_refused(bench(set, folder.path() / "o4", {}, "folder:" + sr.string() + "/none"), 3,
+                      {"none"});
+    }
+}
