@@ -244,6 +244,19 @@ Answer report(const ReportJob& job) {
     return {page.string() + "\n", [page] { return Json{{"page", page.string()}}; }};
 }
 
+/// "a,b" names two methods; a command may hold commas and stands alone.
+std::vector<std::string> split_methods(const std::vector<std::string>& texts) {
+    std::vector<std::string> methods;
+    for (const std::string& text : texts) {
+        if (text.starts_with("command:")) {
+            methods.push_back(text);
+        } else {
+            for (const std::string& part : CLI::detail::split(text, ',')) methods.push_back(part);
+        }
+    }
+    return methods;
+}
+
 PixelRect parse_box(const std::string& text) {
     PixelRect box;
     char rest = 0;
@@ -279,9 +292,10 @@ int run(int argc, char** argv) {
            "set: folder with LR/ and HR/, or x8/LR x8/HR ..., or set.json; PATH@NAME names it")
         ->delimiter(',')
         ->type_name("SET,...");
-    app.add_option("--method", main_job.methods,
-                   "names, comma-separated; see --list-methods; NAME@LABEL names the row")
-        ->delimiter(',')
+    std::vector<std::string> methods;
+    app.add_option("--method", methods,
+                   "names, comma-separated; see --list-methods; NAME@LABEL names the row; once for "
+                   "each command:...")
         ->type_name("NAME,...");
     add_metric_options(app, main_job.metrics, main_job.metric);
     app.add_option("--out", main_job.out, "folder of the results")->type_name("DIR");
@@ -406,6 +420,7 @@ int run(int argc, char** argv) {
         if (want_metrics) return list_metrics();
         if (want_methods) return list_methods(main_job.method.weights);
         prepare(main_job.method);
+        main_job.methods = split_methods(methods);
         main_job.threads = common.threads;
         main_job.seed = common.seed;
         main_job.shard = parse_shard(shard);

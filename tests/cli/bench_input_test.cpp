@@ -180,4 +180,27 @@ TEST_SUITE("cli") {
         check_refused(bench(set, folder.path() / "o4", {}, "folder:" + sr.string() + "/none"), 3,
                       {"none"});
     }
+
+    TEST_CASE(
+        "ultrasr-bench command: a program of the user's, commas and all; its failure is told") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set";
+        make_set(set, 2);
+        const auto run = [&](const std::string& out, const std::string& command) {
+            return run_program(
+                "ultrasr-bench",
+                {"--data", set.string(), "--method", "bicubic,lanczos", "--method", command,
+                 "--metrics", "psnr-y601", "--out", (folder.path() / out).string(), "--json"});
+        };
+        // The "method" answers every LR picture with the first HR picture
+        write_file(folder.path() / "a,b.sh",
+                   fmt::format("test -s $1 && cp {}/HR/p0.png $2\n", set.string()));
+        const std::string call = "command:sh " + (folder.path() / "a,b.sh").string();
+        const Ended ended = run("o1", call + " {in} {out}@mine");
+        CAPTURE(ended.err);
+        REQUIRE(ended.exit == 0);
+        CHECK(json_of(ended.out)["runs"][2]["method"]["label"] == "mine");
+        check_refused(run("o2", "command:false {in} {out}@mine"), 3, {"mine", "p0"});
+        check_refused(run("o3", "command:no-such-program {in} {out}@mine"), 3, {"no-such-program"});
+    }
 }
