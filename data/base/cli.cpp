@@ -6,6 +6,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <thread>
+#include <fmt/ranges.h>
+
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
@@ -140,6 +142,12 @@ const CLI::App& innermost(const CLI::App& app) {
     return chosen.empty() ? app : innermost(*chosen.front());
 }
 
+/// "ultrasr-bench score", as far as the command line went.
+std::string full_name(const CLI::App& app) {
+    const CLI::App& last = innermost(app);
+    return &last == &app ? app.get_name() : app.get_name() + " " + last.get_name();
+}
+
 /// Long names of every option that could stand here, the parents' included.
 std::string known_options(const CLI::App& app) {
     std::string names;
@@ -204,14 +212,15 @@ int run_tool(CLI::App& app, int argc, char** argv, CommonOptions& options,
             return app.exit(help);
         } catch (const CLI::CallForVersion& version) {
             return app.exit(version);
-        } catch (const CLI::ExtrasError& error) {
-            fail(Fault::usage, "{}; known here: {}", error.what(), known_options(app));
+        } catch (const CLI::ExtrasError&) {
+            fail(Fault::usage, "{} means nothing here; known are {}",
+                 fmt::join(app.remaining(true), " "), known_options(app));
         } catch (const CLI::ConfigError& error) {
             fail(Fault::usage, "--config: {}; known keys: {}", error.what(), known_options(app));
         } catch (const CLI::FileError& error) {
             fail(Fault::input, "{}", error.what());
         } catch (const CLI::Error& error) {
-            fail(Fault::usage, "{}; {} --help explains", error.what(), app.get_name());
+            fail(Fault::usage, "{}; {} --help explains", error.what(), full_name(app));
         }
         if (options.threads == 0) {
             options.threads = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
