@@ -70,7 +70,7 @@ void add_method_options(CLI::App& app, MethodOptions& options) {
         ->check(CLI::Range(-1, 1 << 20))
         ->capture_default_str();
     app.add_option("--denoise", options.denoise,
-                   "realesr-general-x4v3: 0 keeps noise, 1 removes it")
+                   "realesr-general-x4v3: 0 keeps noise, 1 removes it (official default 0.5)")
         ->check(CLI::Range(0.0, 1.0))
         ->capture_default_str();
 }

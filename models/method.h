@@ -32,10 +32,12 @@ struct MethodOptions {
     int threads = 1;                  ///< CPU threads for one picture
     Precision precision = Precision::fp32;
     ScalePolicy scale_policy = ScalePolicy::post;
-    int tile = 0;          ///< LR pixels a side; 0 = the whole picture at once
-    int tile_pad = -1;     ///< real pixels around a tile; -1 = the method's receptive radius
-    double denoise = 1.0;  ///< realesr-general-x4v3: 1 the general file alone, 0 the wdn file
-    std::string label;     ///< of the row; folder: strips a tail _LABEL from file names
+    int tile = 0;       ///< LR pixels a side; 0 = the whole picture at once
+    int tile_pad = -1;  ///< real pixels around a tile; -1 = the method's receptive radius
+    /// realesr-general-x4v3: 1 the general file alone, 0 the wdn file, between them their mixture;
+    /// 0.5 is the official program's default.
+    double denoise = 0.5;
+    std::string label;            ///< of the row; folder: strips a tail _LABEL from file names
     int command_timeout_s = 600;  ///< command: for one picture
 };
 

@@ -173,6 +173,12 @@ TEST_SUITE("unit") {
                         std::pair<std::string, std::string>("tile-pad", "18")) != settings.end());
     }
 
+    TEST_CASE("the denoise strength is 0.5 unless given, as in the official program") {
+        const Provenance p = make("realesr-general-x4v3")->provenance();
+        REQUIRE(p.weights.size() == 2);
+        CHECK(p.settings.at(0) == std::pair<std::string, std::string>("denoise", "0.5"));
+    }
+
     TEST_CASE("the denoise strength mixes two files, and the provenance names both") {
         const Image lr = test::picture(12, 12);
         const RestoreRequest request{"a", {48, 48}, {4.0}};
