@@ -16,6 +16,7 @@
 
 namespace ultrasr {
 
+/// Seconds of wall time since it was made.
 class Stopwatch {
   public:
     double seconds() const {
@@ -26,7 +27,8 @@ class Stopwatch {
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// Calls work(i) for i in [0, n), on that many threads.
+/// Calls work(i) for i in [0, n), on that many threads. An exception of one call ends the others'
+/// turn and leaves.
 void for_each(std::size_t n, int threads, const std::function<void(std::size_t)>& work);
 
 /// Counts what is odd about input files, so that it is said once a folder, not once a file.
@@ -68,7 +70,7 @@ MetricSummary summary_of(const LoadedMetric& metric, const std::vector<double>& 
                          const MetricOptions& options, std::uint64_t seed,
                          const std::string& where);
 
-/// Loads a method; its errors name it.
+/// Loads a method. throws what its make() throws, with the label in front.
 MethodPtr make_method(const MethodSpec& spec, MethodOptions options);
 
 /// Everything that the pixels of a run depend on, for its journal.

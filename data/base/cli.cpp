@@ -6,9 +6,8 @@
 #include <csignal>
 #include <cstdlib>
 #include <thread>
-#include <fmt/ranges.h>
-
 #include <CLI/CLI.hpp>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "data/base/error.h"
