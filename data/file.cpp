@@ -4,6 +4,7 @@
 #include <openssl/evp.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <array>
@@ -131,6 +132,30 @@ void write_file(const fs::path& path, std::string_view bytes) {
     if (code != 0) {
         ::unlink(temporary.c_str());
         fail_to_write(path, code);
+    }
+    const Descriptor holder(folder, O_RDONLY | O_DIRECTORY);  // the new name survives a crash too
+    if (holder.ok()) ::fsync(holder.get());
+}
+
+void remove_stale_temporaries(const fs::path& folder) {
+    std::error_code code;
+    for (const auto& entry : fs::directory_iterator(folder, code)) {
+        // .NAME.PID.COUNT.tmp
+        const std::string name = entry.path().filename().string();
+        if (!name.starts_with(".") || !name.ends_with(".tmp")) continue;
+        const std::size_t count = name.rfind('.', name.size() - 5);
+        if (count == std::string::npos || count == 0) continue;
+        const std::size_t pid = name.rfind('.', count - 1);
+        if (pid == std::string::npos) continue;
+        const std::string digits = name.substr(pid + 1, count - pid - 1);
+        if (digits.empty() || digits.size() > 9 ||
+            digits.find_first_not_of("0123456789") != std::string::npos) {
+            continue;
+        }
+        const int process = std::stoi(digits);
+        if (process != ::getpid() && ::kill(process, 0) != 0 && errno == ESRCH) {
+            fs::remove(entry.path(), code);
+        }
     }
 }
 

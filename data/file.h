@@ -18,6 +18,10 @@ std::string read_file(const std::filesystem::path& path);
 /// throws Error(storage) when the disk is full or the folder not writable; nothing is left behind
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
+/// Removes what a killed process left half written in `folder` (not below it); files of processes
+/// that still run stay.
+void remove_stale_temporaries(const std::filesystem::path& folder);
+
 /// Makes a folder and those above it. throws Error(storage).
 void make_folders(const std::filesystem::path& path);
 

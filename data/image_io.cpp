@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cctype>
 #include <csetjmp>
 #include <cstring>
@@ -31,23 +32,6 @@ bool is_jpeg(std::string_view file) { return file.starts_with("\xff\xd8\xff"); }
 void check_size(const fs::path& path, std::size_t width, std::size_t height) {
     require(width > 0 && height > 0 && width <= max_pixels / height,
             "{} claims {} x {} pixels; the limit is 2^30", path.string(), width, height);
-}
-
-/// 8-bit RGB rows to an Image: k / 255 by true division.
-Image from_bytes(const cv::Mat& rgb) {
-    static const auto level = [] {
-        std::array<float, 256> table{};
-        for (int k = 0; k < 256; ++k)
-            table[static_cast<std::size_t>(k)] = static_cast<float>(k) / 255.0F;
-        return table;
-    }();
-    Image image(PixelSize{rgb.cols, rgb.rows});
-    for (int y = 0; y < rgb.rows; ++y) {
-        const unsigned char* from = rgb.ptr(y);
-        float* to = image.row_(y);
-        for (int i = 0; i < 3 * rgb.cols; ++i) to[i] = level[from[i]];
-    }
-    return image;
 }
 
 cv::Mat to_bytes(const Image& image, Rounding rounding) {
@@ -136,20 +120,26 @@ bool finish_png(PngReader& reader, png_bytepp rows) {
     fail(Fault::input, "{} is a broken {} ({}); replace the file", path.string(), kind, why);
 }
 
-DecodedImage decode_png(const fs::path& path, std::string_view file) {
+/// Pixels as the file holds them, 8-bit RGB, and what is known of them.
+struct DecodedBytes {
+    cv::Mat rgb;
+    ImageOrigin origin;
+    int orientation = 1;  ///< EXIF, not applied
+};
+
+DecodedBytes decode_png(const fs::path& path, std::string_view file) {
     PngReader reader;
     PngInput input{bytes_of(file), file.size()};
-    DecodedImage decoded;
+    DecodedBytes decoded;
     if (!start_png(reader, input, decoded.origin))
         fail_broken(path, "PNG", reader.fault.text.data());
     const std::size_t width = png_get_image_width(reader.png, reader.info);
     const std::size_t height = png_get_image_height(reader.png, reader.info);
     check_size(path, width, height);
-    cv::Mat rgb(static_cast<int>(height), static_cast<int>(width), CV_8UC3);
+    decoded.rgb.create(static_cast<int>(height), static_cast<int>(width), CV_8UC3);
     std::vector<png_bytep> rows;
-    for (int y = 0; y < rgb.rows; ++y) rows.push_back(rgb.ptr(y));
+    for (int y = 0; y < decoded.rgb.rows; ++y) rows.push_back(decoded.rgb.ptr(y));
     if (!finish_png(reader, rows.data())) fail_broken(path, "PNG", reader.fault.text.data());
-    decoded.image = from_bytes(rgb);
     return decoded;
 }
 
@@ -162,17 +152,44 @@ void write_png_bytes(png_structp png, png_bytep from, png_size_t n) {
         ->bytes.append(reinterpret_cast<const char*>(from), n);
 }
 
+/// How a PNG is compressed.
+struct PngEffort {
+    int level;    ///< zlib, 1 to 9
+    int filters;  ///< of libpng; several: the best of each row by libpng's estimate
+};
+
 bool write_png_rows(png_structp png, png_infop info, PngFault& fault, PngOutput& output,
-                    png_bytepp rows, png_uint_32 width, png_uint_32 height) {
+                    png_bytepp rows, png_uint_32 width, png_uint_32 height, int bits,
+                    PngEffort effort) {
     if (setjmp(fault.jump)) return false;
     png_set_write_fn(png, &output, write_png_bytes, nullptr);
-    png_set_compression_level(png, 4);  // half the time of level 6 for 2 % more bytes
-    png_set_IHDR(png, info, width, height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+    png_set_compression_level(png, effort.level);
+    png_set_filter(png, PNG_FILTER_TYPE_BASE, effort.filters);
+    png_set_IHDR(png, info, width, height, bits, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
     png_write_info(png, info);
+    if (bits == 16 && std::endian::native == std::endian::little) png_set_swap(png);
     png_write_image(png, rows);
     png_write_end(png, info);
     return true;
+}
+
+/// rgb  CV_8UC3 or CV_16UC3
+std::string png_of(const cv::Mat& rgb, PngEffort effort) {
+    std::vector<png_bytep> rows;
+    for (int y = 0; y < rgb.rows; ++y) rows.push_back(const_cast<png_bytep>(rgb.ptr(y)));
+    PngFault fault;
+    PngOutput output;
+    png_structp png =
+        png_create_write_struct(PNG_LIBPNG_VER_STRING, &fault, on_png_error, on_png_warning);
+    png_infop info = png ? png_create_info_struct(png) : nullptr;
+    const bool done =
+        info &&
+        write_png_rows(png, info, fault, output, rows.data(), static_cast<png_uint_32>(rgb.cols),
+                       static_cast<png_uint_32>(rgb.rows), rgb.depth() == CV_16U ? 16 : 8, effort);
+    png_destroy_write_struct(&png, &info);
+    if (!done) fail(Fault::internal, "a PNG cannot be encoded: {}", fault.text.data());
+    return std::move(output.bytes);
 }
 
 // ---- JPEG, by TurboJPEG ----
@@ -236,7 +253,7 @@ cv::Mat oriented(cv::Mat rgb, int orientation) {
 
 using Turbo = std::unique_ptr<void, int (*)(tjhandle)>;
 
-DecodedImage decode_jpeg(const fs::path& path, std::string_view file) {
+DecodedBytes decode_jpeg(const fs::path& path, std::string_view file) {
     const Turbo turbo(tjInitDecompress(), &tjDestroy);
     if (!turbo) throw std::bad_alloc();
     int width = 0, height = 0, subsampling = 0, space = 0;
@@ -245,29 +262,78 @@ DecodedImage decode_jpeg(const fs::path& path, std::string_view file) {
         fail_broken(path, "JPEG", tjGetErrorStr2(turbo.get()));
     }
     check_size(path, static_cast<std::size_t>(width), static_cast<std::size_t>(height));
-    cv::Mat rgb(height, width, CV_8UC3);
+    DecodedBytes decoded;
+    decoded.rgb.create(height, width, CV_8UC3);
     // A warning (premature end, corrupt data) is an error: the rest would be grey
-    if (tjDecompress2(turbo.get(), bytes_of(file), file.size(), rgb.data, width,
-                      static_cast<int>(rgb.step), height, TJPF_RGB, TJFLAG_STOPONWARNING) != 0) {
+    if (tjDecompress2(turbo.get(), bytes_of(file), file.size(), decoded.rgb.data, width,
+                      static_cast<int>(decoded.rgb.step), height, TJPF_RGB,
+                      TJFLAG_STOPONWARNING) != 0) {
         fail_broken(path, "JPEG", tjGetErrorStr2(turbo.get()));
     }
-    const int orientation = exif_orientation(file);
-    DecodedImage decoded;
+    decoded.orientation = exif_orientation(file);
     decoded.origin.channels = space == TJCS_GRAY ? 1 : 3;
     decoded.origin.lossy = true;
-    decoded.origin.oriented = orientation != 1;
-    decoded.image = from_bytes(oriented(rgb, orientation));
     return decoded;
 }
 
-}  // namespace
-
-DecodedImage read_image(const fs::path& path) {
-    const std::string file = read_file(path);
+DecodedBytes decode_bytes(const fs::path& path, std::string_view file) {
     require(!file.empty(), "{} is empty; replace the file", path.string());
     if (is_png(file)) return decode_png(path, file);
     if (is_jpeg(file)) return decode_jpeg(path, file);
     fail(Fault::input, "{} is not a PNG or JPEG picture; convert it to PNG", path.string());
+}
+
+}  // namespace
+
+Image image_of_rgb8(const cv::Mat& rgb) {
+    static const auto level = [] {
+        std::array<float, 256> table{};
+        for (int k = 0; k < 256; ++k)
+            table[static_cast<std::size_t>(k)] = static_cast<float>(k) / 255.0F;
+        return table;
+    }();
+    Image image(PixelSize{rgb.cols, rgb.rows});
+    for (int y = 0; y < rgb.rows; ++y) {
+        const unsigned char* from = rgb.ptr(y);
+        float* to = image.row_(y);
+        for (int i = 0; i < 3 * rgb.cols; ++i) to[i] = level[from[i]];
+    }
+    return image;
+}
+
+DecodedImage read_image(const fs::path& path) {
+    DecodedBytes bytes = decode_bytes(path, read_file(path));
+    DecodedImage decoded{{}, bytes.origin};
+    decoded.origin.oriented = bytes.orientation != 1;
+    decoded.image = image_of_rgb8(oriented(std::move(bytes.rgb), bytes.orientation));
+    return decoded;
+}
+
+cv::Mat read_rgb8(const fs::path& path) { return decode_rgb8(read_file(path), path); }
+
+cv::Mat decode_rgb8(std::string_view file, const fs::path& name) {
+    return decode_bytes(name, file).rgb;
+}
+
+std::optional<PixelSize> stored_size(std::string_view head) {
+    if (is_png(head)) {
+        PngReader reader;
+        PngInput input{bytes_of(head), head.size()};
+        ImageOrigin origin;
+        if (!start_png(reader, input, origin)) return std::nullopt;
+        return PixelSize{static_cast<int>(png_get_image_width(reader.png, reader.info)),
+                         static_cast<int>(png_get_image_height(reader.png, reader.info))};
+    }
+    if (!is_jpeg(head)) return std::nullopt;
+    const Turbo turbo(tjInitDecompress(), &tjDestroy);
+    if (!turbo) throw std::bad_alloc();
+    int width = 0, height = 0, subsampling = 0, space = 0;
+    if (tjDecompressHeader3(turbo.get(), bytes_of(head), head.size(), &width, &height, &subsampling,
+                            &space) != 0) {
+        return std::nullopt;
+    }
+    if (width <= 0 || height <= 0) return std::nullopt;  // a head without a frame: cut off
+    return PixelSize{width, height};
 }
 
 PixelSize read_image_size(const fs::path& path) {
@@ -287,6 +353,7 @@ PixelSize read_image_size(const fs::path& path) {
                                           &subsampling, &space) != 0) {
             fail_broken(path, "JPEG", turbo ? tjGetErrorStr2(turbo.get()) : "no memory");
         }
+        if (width <= 0 || height <= 0) fail_broken(path, "JPEG", "its head is cut off");
         if (exif_orientation(file) >= 5) std::swap(width, height);
         return {width, height};
     }
@@ -294,30 +361,34 @@ PixelSize read_image_size(const fs::path& path) {
 }
 
 std::string encode_png(const Image& image, Rounding rounding) {
-    const cv::Mat rgb = to_bytes(image, rounding);
-    std::vector<png_bytep> rows;
-    for (int y = 0; y < rgb.rows; ++y) rows.push_back(const_cast<png_bytep>(rgb.ptr(y)));
-    PngFault fault;
-    PngOutput output;
-    png_structp png =
-        png_create_write_struct(PNG_LIBPNG_VER_STRING, &fault, on_png_error, on_png_warning);
-    png_infop info = png ? png_create_info_struct(png) : nullptr;
-    const bool done = info && write_png_rows(png, info, fault, output, rows.data(),
-                                             static_cast<png_uint_32>(rgb.cols),
-                                             static_cast<png_uint_32>(rgb.rows));
-    png_destroy_write_struct(&png, &info);
-    if (!done) fail(Fault::internal, "a PNG cannot be encoded: {}", fault.text.data());
-    return std::move(output.bytes);
+    // Level 4: half the time of level 6 for 2 % more bytes
+    return png_of(to_bytes(image, rounding), {4, PNG_ALL_FILTERS});
+}
+
+std::string encode_png(const cv::Mat& rgb, int level) {
+    if (rgb.empty() || (rgb.type() != CV_8UC3 && rgb.type() != CV_16UC3)) {
+        fail(Fault::internal, "a PNG holds 8- or 16-bit RGB, got OpenCV type {}", rgb.type());
+    }
+    return png_of(
+        rgb, {level, rgb.depth() == CV_8U ? (getenv("F8") ? atoi(getenv("F8")) : PNG_ALL_FILTERS)
+                                          : (getenv("F8") ? atoi(getenv("F8")) : PNG_ALL_FILTERS)});
 }
 
 std::string encode_jpeg(const Image& image, int quality) {
-    const cv::Mat rgb = to_bytes(image, Rounding::half_even);
+    return encode_jpeg(to_bytes(image, Rounding::half_even), quality, true);
+}
+
+std::string encode_jpeg(const cv::Mat& rgb8, int quality, bool subsample) {
+    if (rgb8.empty() || rgb8.type() != CV_8UC3) {
+        fail(Fault::internal, "a JPEG is encoded from 8-bit RGB pixels only");
+    }
     const Turbo turbo(tjInitCompress(), &tjDestroy);
     unsigned char* buffer = nullptr;
     unsigned long size = 0;
-    const bool done = turbo && tjCompress2(turbo.get(), rgb.data, rgb.cols,
-                                           static_cast<int>(rgb.step), rgb.rows, TJPF_RGB, &buffer,
-                                           &size, TJSAMP_420, quality, TJFLAG_ACCURATEDCT) == 0;
+    const bool done =
+        turbo && tjCompress2(turbo.get(), rgb8.data, rgb8.cols, static_cast<int>(rgb8.step),
+                             rgb8.rows, TJPF_RGB, &buffer, &size,
+                             subsample ? TJSAMP_420 : TJSAMP_444, quality, TJFLAG_ACCURATEDCT) == 0;
     std::string bytes(reinterpret_cast<char*>(buffer), done ? size : 0);
     tjFree(buffer);
     if (!done) fail(Fault::internal, "a JPEG cannot be encoded");

@@ -1,7 +1,9 @@
 // Picture files. The only place that knows BGR order and 8 or 16 bits.
 #pragma once
 #include <filesystem>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/image.h"
@@ -32,14 +34,39 @@ struct DecodedImage {
 /// at its start, and benchmarks come as PNG.
 DecodedImage read_image(const std::filesystem::path& path);
 
+/// Reads PNG or JPEG as stored: H x W x 3, CV_8UC3, RGB order, no EXIF orientation applied. Grey,
+/// alpha, 16 bits and errors as in read_image.
+cv::Mat read_rgb8(const std::filesystem::path& path);
+
+/// The same of a file in memory.
+/// name  for messages
+cv::Mat decode_rgb8(std::string_view file, const std::filesystem::path& name);
+
+/// CV_8UC3, RGB order, to k / 255 by true division.
+Image image_of_rgb8(const cv::Mat& rgb);
+
+/// Width and height as stored, from the first bytes of a PNG or JPEG; nothing when they are of
+/// another kind, too few or broken.
+std::optional<PixelSize> stored_size(std::string_view head);
+
 /// Width and height after orientation, from the file's head. throws Error(input).
 PixelSize read_image_size(const std::filesystem::path& path);
 
 /// An 8-bit RGB PNG in memory. Values are clamped and rounded.
 std::string encode_png(const Image& image, Rounding rounding = Rounding::half_even);
 
+/// A PNG in memory of the same depth.
+///
+/// rgb    H x W x 3, CV_8UC3 or CV_16UC3, RGB order
+/// level  zlib's, 1 (fast) to 9 (small)
+std::string encode_png(const cv::Mat& rgb, int level = 2);
+
 /// An 8-bit JPEG in memory, quality in [1,100], for thumbnails.
 std::string encode_jpeg(const Image& image, int quality);
+
+/// The same of CV_8UC3 pixels in RGB order, as a camera writes it.
+/// subsample  halve the colour differences each way (4:2:0), else keep them whole (4:4:4)
+std::string encode_jpeg(const cv::Mat& rgb8, int quality, bool subsample);
 
 /// Writes an 8-bit RGB PNG by temporary file and rename. throws Error(storage).
 void write_png(const std::filesystem::path& path, const Image& image,

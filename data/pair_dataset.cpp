@@ -7,11 +7,13 @@
 #include <map>
 #include <optional>
 #include <nlohmann/json.hpp>
+#include <opencv2/core.hpp>
 
 #include "data/base/error.h"
 #include "data/base/json.h"
 #include "data/file.h"
 #include "data/image_io.h"
+#include "data/pair_store.h"
 
 namespace ultrasr {
 namespace fs = std::filesystem;
@@ -67,6 +69,17 @@ double scale_of_sizes(PixelSize lr, PixelSize hr) {
     return fits && whole >= 1 ? whole : std::round(100 * std::sqrt(x * y)) / 100;
 }
 
+/// Throws for a pair whose sizes do not fit the set's scale.
+void check_sizes(const PairSet& set, const ImagePair& pair) {
+    // LR sides are rounded: 3024 x 2008 at x14 is 216 x 143
+    const double s = set.scale.ratio;
+    const auto [lr_width, lr_height] = pair.lr_size;
+    const auto [hr_width, hr_height] = pair.hr_size;
+    require(std::abs(hr_width - s * lr_width) <= s && std::abs(hr_height - s * lr_height) <= s,
+            "pair {} of {}: LR {} x {} and HR {} x {} do not fit scale x{}", pair.stem, set.name,
+            lr_width, lr_height, hr_width, hr_height, s);
+}
+
 /// Pairs an LR with an HR folder and checks every pair's sizes.
 PairSet pair_folders(const std::string& name, const fs::path& lr, const fs::path& hr,
                      std::optional<double> declared) {
@@ -91,17 +104,44 @@ PairSet pair_folders(const std::string& name, const fs::path& lr, const fs::path
                              read_image_size(hr_files[i])});
     }
     const ImagePair& first = set.pairs.front();
-    const double s = declared.value_or(scale_of_sizes(first.lr_size, first.hr_size));
-    set.scale.ratio = s;
-    for (const ImagePair& pair : set.pairs) {
-        // LR sides are rounded: 3024 x 2008 at x14 is 216 x 143
-        const auto [lr_width, lr_height] = pair.lr_size;
-        const auto [hr_width, hr_height] = pair.hr_size;
-        require(std::abs(hr_width - s * lr_width) <= s && std::abs(hr_height - s * lr_height) <= s,
-                "pair {} of {}: LR {} x {} and HR {} x {} do not fit scale x{}", pair.stem, name,
-                lr_width, lr_height, hr_width, hr_height, s);
-    }
+    set.scale.ratio = declared.value_or(scale_of_sizes(first.lr_size, first.hr_size));
+    for (const ImagePair& pair : set.pairs) check_sizes(set, pair);
     return set;
+}
+
+/// The sets of a pair store, one a scale, in ascending order.
+std::vector<PairSet> sets_in_store(const fs::path& file, const std::string& name,
+                                   std::optional<double> declared) {
+    std::map<Scale, PairSet> sets;
+    const PairStore store(file);
+    for (const PairStore::Entry& entry : store.entries()) {
+        PairSet& set = sets[entry.scale];
+        set.name = name;
+        set.scale = entry.scale;
+        const fs::path group = file / entry.group;
+        set.pairs.push_back(
+            {entry.scene, group / "lr", group / "hr", entry.lr_size, entry.hr_size});
+        check_sizes(set, set.pairs.back());
+        require(!declared || entry.scale.ratio == *declared,
+                "{} holds scale x{}, its set.json says x{}; leave \"scale\" out", file.string(),
+                entry.scale.ratio, declared.value_or(0));
+    }
+    std::vector<PairSet> sorted;
+    for (auto& [scale, set] : sets) sorted.push_back(std::move(set));
+    return sorted;
+}
+
+bool is_store(const fs::path& path) { return path.extension() == ".h5"; }
+
+/// The store file above a path such as set.h5/pier/x8/lr, with the group; nothing for a file.
+std::optional<std::pair<fs::path, std::string>> inside_store(const fs::path& path) {
+    for (fs::path above = path.parent_path(); above != above.parent_path();
+         above = above.parent_path()) {
+        if (is_store(above) && fs::is_regular_file(above)) {
+            return std::pair{above, path.lexically_relative(above).generic_string()};
+        }
+    }
+    return std::nullopt;
 }
 
 /// The LR and HR folders directly below `folder`, if it has both.
@@ -179,8 +219,10 @@ std::vector<PairSet> sets_in_json(const fs::path& file) {
         }
         const std::string name = text(entry, "name");
         if (entry.contains("path")) {
-            for (PairSet& set :
-                 sets_in_folder(file.parent_path() / text(entry, "path"), name, scale)) {
+            const fs::path path = file.parent_path() / text(entry, "path");
+            for (PairSet& set : is_store(path) && fs::is_regular_file(path)
+                                    ? sets_in_store(path, name, scale)
+                                    : sets_in_folder(path, name, scale)) {
                 sets.push_back(std::move(set));
             }
         } else {
@@ -253,8 +295,12 @@ std::vector<PairSet> find_pair_sets(std::string_view spec) {
     }
     require(fs::exists(path), "no such set: {}", path.string());
     if (fs::is_regular_file(path)) {
+        if (is_store(path)) {
+            return sets_in_store(path, name.empty() ? path.stem().string() : name, std::nullopt);
+        }
         require(path.extension() == ".json",
-                "{} is neither a folder nor a set.json; name a folder with LR and HR",
+                "{} is neither a folder nor a set.json nor a .h5 file; name a folder with LR and "
+                "HR",
                 path.string());
         require(name.empty(), "{}: sets of a set.json carry their own names", spec);
         return sets_in_json(path);
@@ -262,11 +308,39 @@ std::vector<PairSet> find_pair_sets(std::string_view spec) {
     return sets_in_folder(path, name.empty() ? name_of_folder(path) : name, std::nullopt);
 }
 
+DecodedImage read_picture(const fs::path& path) {
+    const auto inside = inside_store(path);
+    if (!inside) return read_image(path);
+    cv::Mat rgb = read_stored_picture(inside->first, inside->second);
+    DecodedImage decoded;
+    if (rgb.depth() == CV_16U) {
+        decoded.origin.bits = 16;
+        cv::Mat high(rgb.rows, rgb.cols, CV_8UC3);
+        for (int y = 0; y < rgb.rows; ++y) {
+            const auto* from = rgb.ptr<std::uint16_t>(y);
+            unsigned char* to = high.ptr(y);
+            for (int i = 0; i < 3 * rgb.cols; ++i) to[i] = static_cast<unsigned char>(from[i] >> 8);
+        }
+        rgb = high;
+    }
+    decoded.image = image_of_rgb8(rgb);
+    return decoded;
+}
+
 std::string hash_of_set(const PairSet& set) {
     std::string lines;
     for (const ImagePair& pair : set.pairs) {
         for (const fs::path& file : {pair.lr, pair.hr}) {
-            lines += fmt::format("{} {}\n", sha256_of_file(file), file.filename().string());
+            const auto inside = inside_store(file);
+            if (!inside) {
+                lines += fmt::format("{} {}\n", sha256_of_file(file), file.filename().string());
+                continue;
+            }
+            const cv::Mat rgb = read_stored_picture(inside->first, inside->second);
+            const std::string_view pixels(reinterpret_cast<const char*>(rgb.data),
+                                          rgb.total() * rgb.elemSize());
+            lines += fmt::format("{} {} {} {}x{}x{}\n", sha256(pixels), pair.stem,
+                                 file.filename().string(), rgb.cols, rgb.rows, rgb.elemSize());
         }
     }
     return sha256(lines);

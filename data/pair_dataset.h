@@ -6,11 +6,13 @@
 #include <vector>
 
 #include "data/base/geometry.h"
+#include "data/image_io.h"
 
 namespace ultrasr {
 
+/// Two pictures, as read_picture takes them.
 struct ImagePair {
-    std::string stem;  ///< the HR file's name without extension; names the pair everywhere
+    std::string stem;  ///< the HR file's name without extension, or the scene; names the pair
     std::filesystem::path lr;
     std::filesystem::path hr;
     PixelSize lr_size;
@@ -27,9 +29,10 @@ struct PairSet {
 /// Finds the sets below a path.
 ///
 /// spec     a folder with LR/ and HR/ (or test_LR/ and test_HR/), a folder with x8/LR, x8/HR, ...,
-///          or a set.json: {"sets": [{"name": "realsr", "path": "...", "scale": 4}, ...]}, where
-///          "lr" and "hr" may stand instead of "path"; paths are relative to the file, "scale" may
-///          be left out. PATH@NAME names the set.
+///          a pair store (.h5, one scene or packed, data/pair_store.h), or a set.json: {"sets":
+///          [{"name": "realsr", "path": "...", "scale": 4}, ...]}, where "lr" and "hr" may stand
+///          instead of "path"; paths are relative to the file, "scale" may be left out. PATH@NAME
+///          names the set.
 /// returns  one set a scale, in ascending order of scale; pairs sorted by stem (code points)
 /// throws   Error(input) when nothing is found, a picture has no partner or two, or the sizes of a
 ///          pair do not fit its set's scale within one LR pixel
@@ -51,7 +54,13 @@ StemMatch match_stems(const std::vector<std::string>& stems,
                       const std::vector<std::filesystem::path>& candidates, std::string_view what,
                       std::string_view label = {});
 
-/// SHA-256 over names and contents of a set's files, the same on every machine.
+/// Reads a picture file as read_image does, or the picture in a pair store whose path goes on with
+/// its place: set.h5/pier/x8/lr. Of 16 bits the high byte, as for PNG.
+/// throws Error(input)
+DecodedImage read_picture(const std::filesystem::path& path);
+
+/// SHA-256 over names and contents of a set's files, the same on every machine. Of pictures in a
+/// pair store the pixels count, so that packing changes nothing.
 std::string hash_of_set(const PairSet& set);
 
 }  // namespace ultrasr

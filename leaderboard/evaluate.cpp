@@ -141,7 +141,7 @@ void BenchRun::restore(Progress& progress) {
     for_each(todo.size(), parallel ? options_.threads : 1, [&](std::size_t i) {
         const ImagePair& pair = *todo[i];
         const double seconds = while_doing(fmt::format("{}, {}", where_, pair.stem), [&] {
-            const DecodedImage lr = read_image(pair.lr);
+            const DecodedImage lr = read_picture(pair.lr);
             odd.count(lr.origin);
             const Stopwatch watch;
             const Image sr =
@@ -171,7 +171,7 @@ void BenchRun::score(Progress& progress) {
         const ImagePair& pair = *todo[i];
         while_doing(fmt::format("{}, {}", where_, pair.stem), [&] {
             const Image sr = read_image(picture(pair)).image;
-            const DecodedImage hr = read_image(pair.hr);
+            const DecodedImage hr = read_picture(pair.hr);
             odd.count(hr.origin);
             const Stopwatch watch;
             std::map<std::string, double> scores;

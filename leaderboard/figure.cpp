@@ -130,11 +130,11 @@ Image draw_figure(const FigureOptions& options) {
     }
     const PixelSize size = panels.front().image.size();
     if (pair) {
-        const Image lr = read_image(pair->lr).image;
+        const Image lr = read_picture(pair->lr).image;
         panels.insert(panels.begin(), {"LR", fmt::format("{} x {}", lr.width(), lr.height()),
                                        enlarge_nearest(lr, size)});
         panels.push_back(
-            {"HR", fmt::format("{} x {}", size.width, size.height), read_image(pair->hr).image});
+            {"HR", fmt::format("{} x {}", size.width, size.height), read_picture(pair->hr).image});
     }
     const PixelRect box =
         options.box ? *options.box : most_textured(panels.back().image, options.box_size);

@@ -94,9 +94,9 @@ std::string base64(std::string_view bytes) {
 
 /// The picture, or nothing when the file is missing or broken: the page shows a gap then.
 std::optional<Image> try_read(const fs::path& path) {
-    if (path.empty() || !fs::is_regular_file(path)) return std::nullopt;
+    if (path.empty()) return std::nullopt;
     try {
-        return read_image(path).image;
+        return read_picture(path).image;
     } catch (const Error& error) {
         if (error.fault() != Fault::input) throw;
         return std::nullopt;

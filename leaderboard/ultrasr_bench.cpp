@@ -287,9 +287,9 @@ int run(int argc, char** argv) {
 
     // The main job
     BenchOptions main_job;
-    app.add_option(
-           "--data", main_job.data,
-           "set: folder with LR/ and HR/, or x8/LR x8/HR ..., or set.json; PATH@NAME names it")
+    app.add_option("--data", main_job.data,
+                   "set: folder with LR/ and HR/, or x8/LR x8/HR ..., or a pair store (.h5), or "
+                   "set.json; PATH@NAME names it")
         ->delimiter(',')
         ->type_name("SET,...");
     std::vector<std::string> methods;

@@ -20,6 +20,15 @@ struct PixelRect {
     bool operator==(const PixelRect&) const = default;
 };
 
+/// A place in a picture. The frame is the function's to state: corner-based as above, or, in
+/// acquisition and registration, with pixel centres at whole numbers (what OpenCV, truth.json and
+/// pair.json use): x_corner = x_whole + 0.5.
+struct PixelPoint {
+    double x = 0;
+    double y = 0;
+    bool operator==(const PixelPoint&) const = default;
+};
+
 /// HR pixels per LR pixel on one axis.
 struct Scale {
     double ratio = 1.0;

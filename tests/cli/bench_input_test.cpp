@@ -10,6 +10,7 @@
 #include "data/base/json.h"
 #include "data/file.h"
 #include "data/image_io.h"
+#include "data/pair_store.h"
 #include "tests/cli/bench_set.h"
 #include "tests/test.h"
 
@@ -73,6 +74,34 @@ TEST_SUITE("cli") {
         const std::string jpeg = encode_jpeg(picture(24, 24, 3), 90);
         write_file(set / "LR/p3.jpg", jpeg.substr(0, jpeg.size() / 2));
         check_refused(bench(set, folder.path() / "out2"), 3, {"p3.jpg", "broken JPEG"});
+    }
+
+    TEST_CASE("ultrasr-bench: a pair store scores as the same pictures in folders do") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", out = folder.path() / "out";
+        make_set(set, 2);
+        std::vector<StoredPair> pairs;
+        for (const char* stem : {"p0", "p1"}) {
+            StoredPair pair;
+            pair.scene = stem;
+            pair.scale.ratio = 4;
+            pair.lr = read_rgb8(set / "LR" / fmt::format("{}.png", stem));
+            pair.hr = read_rgb8(set / "HR" / fmt::format("{}.png", stem));
+            pairs.push_back(pair);
+        }
+        const fs::path store = folder.path() / "set.h5";
+        write_pair_store(store, pairs, StoreLayout::packed);
+        REQUIRE(bench(set, out).exit == 0);
+        REQUIRE(bench(store, folder.path() / "out2").exit == 0);
+        CHECK(read_file(folder.path() / "out2/set/x4/bicubic/scores.csv") ==
+              read_file(out / "set/x4/bicubic/scores.csv"));
+        CHECK(run_program("ultrasr-bench",
+                          {"report", (folder.path() / "out2").string(), "--data", store.string()})
+                  .exit == 0);
+        const std::string page = read_file(folder.path() / "out2/report.html");
+        CHECK(page.find("24 \u00D7 24 pixels, enlarged") != std::string::npos);
+        write_file(store, "text");
+        check_refused(bench(store, folder.path() / "out3"), 3, {"set.h5", "no HDF5 file"});
     }
 
     TEST_CASE("ultrasr-bench: 16-bit, alpha and grey pictures are used and told about") {

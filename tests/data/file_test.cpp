@@ -31,6 +31,23 @@ TEST_SUITE("unit") {
         }
     }
 
+    TEST_CASE("remove_stale_temporaries: what dead processes left goes, the rest stays") {
+        const test::TemporaryFolder folder;
+        const std::string own = ".a.png." + std::to_string(::getpid()) + ".3.tmp";
+        for (const std::string& name :
+             {std::string(".a.png.999999999.0.tmp"), own, std::string("a.tmp"),
+              std::string(".hidden"), std::string(".x.y.tmp"), std::string("b.png")}) {
+            std::ofstream(folder.path() / name) << "1";
+        }
+        remove_stale_temporaries(folder.path());
+        CHECK(!fs::exists(folder.path() / ".a.png.999999999.0.tmp"));
+        for (const std::string& name : {own, std::string("a.tmp"), std::string(".hidden"),
+                                        std::string(".x.y.tmp"), std::string("b.png")}) {
+            CHECK_MESSAGE(fs::exists(folder.path() / name), name);
+        }
+        remove_stale_temporaries(folder.path() / "missing");
+    }
+
     TEST_CASE("read_file: missing files and folders are input faults that name the path") {
         const test::TemporaryFolder folder;
         for (const fs::path& path : {folder.path() / "none", folder.path()}) {

@@ -145,6 +145,7 @@ TEST_SUITE("unit") {
                 CAPTURE(name);
                 CAPTURE(keep);
                 CHECK(sentence_of(path).find(path.string()) != std::string::npos);
+                if (keep < 40) CHECK_THROWS_AS(read_image_size(path), Error);
             }
         }
         const fs::path text = folder.path() / "text.png";
@@ -186,6 +187,53 @@ TEST_SUITE("unit") {
         write_png(folder.path() / "q.png", image);
         const Image back = read_image(folder.path() / "q.png").image;
         CHECK(std::equal(image.row(0), image.row(0) + 768, back.row(0)));
+    }
+
+    TEST_CASE(
+        "read_rgb8: the file's own order, no orientation; grey, alpha and 16 bits as read_image") {
+        const test::TemporaryFolder folder;
+        const fs::path jpeg = folder.path() / "p.jpg", png = folder.path() / "p.png";
+        cv::imwrite(jpeg.string(), pattern(CV_8UC3, 40, 24));
+        const cv::Mat upright = read_rgb8(jpeg);
+        CHECK(differing(read_image(jpeg).image, upright) == 0);
+        write_file(jpeg, with_orientation(read_file(jpeg), 6, true));
+        CHECK(cv::norm(read_rgb8(jpeg), upright, cv::NORM_INF) == 0);
+        CHECK(read_image(jpeg).image.size() == PixelSize{24, 40});
+        for (const int type : {CV_8UC1, CV_8UC4, CV_16UC3}) {
+            cv::imwrite(png.string(), pattern(type));
+            CHECK(differing(read_image(png).image, read_rgb8(png)) == 0);
+        }
+        CHECK_THROWS_AS(decode_rgb8("no picture", "memory"), Error);
+    }
+
+    TEST_CASE("stored_size: from the first bytes, without orientation") {
+        const test::TemporaryFolder folder;
+        const fs::path jpeg = folder.path() / "p.jpg", png = folder.path() / "p.png";
+        cv::imwrite(jpeg.string(), pattern(CV_8UC3, 40, 24));
+        cv::imwrite(png.string(), pattern(CV_8UC3, 40, 24));
+        const std::string turned = with_orientation(read_file(jpeg), 6, true);
+        CHECK(stored_size(turned) == PixelSize{40, 24});
+        CHECK(stored_size(read_file(png).substr(0, 60)) == PixelSize{40, 24});
+        CHECK_FALSE(stored_size(turned.substr(0, 40)).has_value());
+        CHECK_FALSE(stored_size("").has_value());
+        CHECK_FALSE(stored_size("GIF89a").has_value());
+    }
+
+    TEST_CASE("encode_png: 8- and 16-bit matrices come back bit for bit at every level") {
+        const test::TemporaryFolder folder;
+        const fs::path path = folder.path() / "p.png";
+        for (const int type : {CV_8UC3, CV_16UC3}) {
+            const cv::Mat whole = pattern(type, 60, 50), part = whole(cv::Rect(5, 7, 31, 20));
+            for (const int level : {1, 2, 9}) {
+                write_file(path, encode_png(part, level));
+                cv::Mat back = cv::imread(path.string(), cv::IMREAD_UNCHANGED);
+                cv::cvtColor(back, back, cv::COLOR_BGR2RGB);
+                CHECK(back.type() == type);
+                CHECK(cv::norm(back, part, cv::NORM_INF) == 0);
+            }
+        }
+        CHECK_THROWS_AS(encode_png(pattern(CV_8UC1)), Error);
+        CHECK_THROWS_AS(encode_png(cv::Mat()), Error);
     }
 
     TEST_CASE("quantise_8bit: half to even, clamped, NaN is black") {

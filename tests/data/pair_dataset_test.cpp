@@ -1,9 +1,11 @@
 #include <algorithm>
+#include <opencv2/core.hpp>
 
 #include "data/base/error.h"
 #include "data/file.h"
 #include "data/image_io.h"
 #include "data/pair_dataset.h"
+#include "data/pair_store.h"
 #include "tests/test.h"
 
 using namespace ultrasr;
@@ -104,6 +106,84 @@ TEST_SUITE("unit") {
         put(set / "LR/d.png", 4, 4);
         put(set / "HR/d.png", 21, 16);
         CHECK(sentence().find("do not fit scale x4") != std::string::npos);
+    }
+
+    TEST_CASE("find_pair_sets: a pair store is a set a scale, its pictures are read in place") {
+        const test::TemporaryFolder folder;
+        const auto pair = [](const char* scene, int scale, int type) {
+            StoredPair stored;
+            stored.scene = scene;
+            stored.scale.ratio = scale;
+            stored.lr = cv::Mat(6, 8, type, cv::Scalar(0x40ff, 0x80fe, 0xffff));
+            stored.hr = cv::Mat(6 * scale, 8 * scale, type, cv::Scalar(0x1200, 0x3401, 0x56ff));
+            return stored;
+        };
+        const fs::path one = folder.path() / "pier.h5", packed = folder.path() / "set.h5";
+        write_pair_store(one, {pair("pier", 14, CV_16UC3), pair("pier", 8, CV_16UC3)});
+        write_pair_store(packed, {pair("tower", 8, CV_16UC3), pair("pier", 8, CV_8UC3)},
+                         StoreLayout::packed);
+        const auto sets = find_pair_sets(one.string());
+        REQUIRE(sets.size() == 2);
+        CHECK(sets[0].name == "pier");
+        CHECK(sets[0].scale.ratio == 8);
+        CHECK(sets[1].scale.ratio == 14);
+        REQUIRE(sets[0].pairs.size() == 1);
+        CHECK(sets[0].pairs[0].stem == "pier");
+        CHECK(sets[0].pairs[0].hr == one / "x8/hr");
+        CHECK(sets[0].pairs[0].hr_size == PixelSize{64, 48});
+        const DecodedImage hr = read_picture(sets[0].pairs[0].hr);
+        CHECK(hr.origin.bits == 16);
+        CHECK(hr.image.size() == PixelSize{64, 48});
+        CHECK(hr.image.row(47)[189] == 0x12 / 255.0F);  // high bytes, as of a PNG
+        CHECK(hr.image.row(47)[191] == 0x56 / 255.0F);
+
+        const auto named = find_pair_sets(packed.string() + "@night");
+        REQUIRE(named.size() == 1);
+        CHECK(named[0].name == "night");
+        REQUIRE(named[0].pairs.size() == 2);
+        CHECK(named[0].pairs[0].stem == "pier");
+        CHECK(named[0].pairs[1].lr == packed / "tower/x8/lr");
+        CHECK(read_picture(named[0].pairs[0].lr).origin.bits == 8);
+        CHECK(read_picture(named[0].pairs[0].lr).image.row(0)[2] == 1.0F);
+        write_file(
+            folder.path() / "set.json",
+            R"({"sets": [{"name": "a", "path": "set.h5"}, {"name": "b", "path": "pier.h5"}]})");
+        CHECK(find_pair_sets((folder.path() / "set.json").string()).size() == 3);
+        write_file(folder.path() / "set.json",
+                   R"({"sets": [{"name": "a", "path": "pier.h5", "scale": 8}]})");
+        CHECK(sentence_of([&] {
+                  find_pair_sets((folder.path() / "set.json").string());
+              }).find("holds scale x14, its set.json says x8") != std::string::npos);
+
+        // The same pixels have the same hash, packed or not
+        pack_pair_stores(folder.path() / "packed.h5", {one});
+        const auto again = find_pair_sets((folder.path() / "packed.h5").string());
+        CHECK(hash_of_set(again[0]) == hash_of_set(sets[0]));
+        CHECK(hash_of_set(again[1]) != hash_of_set(sets[0]));
+        StoredPair changed = pair("pier", 8, CV_16UC3);
+        changed.lr.at<cv::Vec<std::uint16_t, 3>>(5, 7)[2] ^= 1;
+        write_pair_store(one, {changed});
+        CHECK(hash_of_set(find_pair_sets(one.string())[0]) != hash_of_set(again[0]));
+    }
+
+    TEST_CASE(
+        "find_pair_sets: broken stores and sizes that contradict the scale are input faults") {
+        const test::TemporaryFolder folder;
+        const fs::path file = folder.path() / "set.h5";
+        const auto sentence = [&] { return sentence_of([&] { find_pair_sets(file.string()); }); };
+        write_file(file, "no HDF5");
+        CHECK(sentence().find("set.h5 is no HDF5 file") != std::string::npos);
+        StoredPair pair;
+        pair.scene = "pier";
+        pair.scale.ratio = 4;
+        pair.lr = cv::Mat(8, 8, CV_8UC3, cv::Scalar(0));
+        pair.hr = cv::Mat(32, 40, CV_8UC3, cv::Scalar(0));
+        write_pair_store(file, {pair});
+        CHECK(sentence().find("pair pier of set: LR 8 x 8 and HR 40 x 32") != std::string::npos);
+        CHECK(sentence_of([&] { read_picture(file / "x4/sr"); }).find("x4/sr is missing") !=
+              std::string::npos);
+        CHECK(sentence_of([&] { read_picture(folder.path() / "x.h5/x4/lr"); }).find("x.h5") !=
+              std::string::npos);
     }
 
     TEST_CASE("match_stems: an exact name wins over a shortened one; case matters") {
