@@ -18,7 +18,8 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 torch_version=2.11.0
 torch_cpu_parts=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)  # what libtorch_cpu.so loads
 packages=(g++ cmake ninja-build ccache python3-venv libopencv-dev libtbb-dev libfmt-dev doctest-dev
-          libcli11-dev nlohmann-json3-dev libpng-dev libturbojpeg0-dev libssl-dev libhdf5-dev)
+          libcli11-dev nlohmann-json3-dev libpng-dev libturbojpeg0-dev libssl-dev libhdf5-dev
+          libexiv2-dev libraw-dev pkg-config)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() {  # exit code, sentence
@@ -59,7 +60,7 @@ install_packages() {
     if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
         fail 3 "setup.sh installs packages on Debian and Ubuntu only; here install g++ 11 or newer, CMake, \
 Ninja, Python 3 with venv, and the development files of OpenCV 4, oneTBB, fmt, doctest, CLI11, \
-nlohmann-json, libpng, TurboJPEG, OpenSSL and HDF5 yourself, then use cmake --preset release."
+nlohmann-json, libpng, TurboJPEG, OpenSSL, HDF5, Exiv2 and LibRaw yourself, then use cmake --preset release."
     fi
     found=$'\n'$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)$'\n'
     for package in "${packages[@]}"; do

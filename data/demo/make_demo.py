@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Writes data/demo/x4 and x8 again from the photographs in scikit-image's data folder.
+"""Writes data/demo/photographs, x4 and x8 again from the photographs in scikit-image's data folder.
 
     python3 -m pip install scikit-image==0.26.0 Pillow==13.0.0   (in a virtual environment)
     python3 data/demo/make_demo.py [OUT]
 
 HR is a plain crop of the photograph. LR is that crop made smaller by Pillow's BICUBIC filter
-(antialiased, 8 bits, gamma-encoded values), nothing else. The photographs' SHA-256 are checked
+(antialiased, 8 bits, gamma-encoded values), nothing else. The whole photographs are saved as JPEG,
+quality 95, for the simulated camera. The photographs' SHA-256 are checked
 first, so another edition of the package cannot slip in. Prints the SHA-256 of each file written.
 """
 import hashlib
@@ -39,6 +40,14 @@ CROPS = {  # scale: {photograph: left, top, width, height in its pixels}
 def main():
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent
     source = Path(skimage.__file__).parent / "data"
+    for name, (file, expected) in PHOTOS.items():
+        data = (source / file).read_bytes()
+        if hashlib.sha256(data).hexdigest() != expected:
+            sys.exit(f"{source / file}: not the known photograph, its SHA-256 differs")
+        path = out / "photographs" / f"{name}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(io.BytesIO(data)).convert("RGB").save(path, quality=95, subsampling=0)
+        print(hashlib.sha256(path.read_bytes()).hexdigest(), path.relative_to(out))
     for scale, crops in CROPS.items():
         for name, (left, top, width, height) in crops.items():
             file, expected = PHOTOS[name]
