@@ -19,6 +19,7 @@ constexpr double block_blur = 0.7;       // LR px
 constexpr double longest_shift = 2;      // LR px
 constexpr double texture_spread = 0.03;  // of full scale, gamma-coded
 constexpr double moved_correlation = 0.8;
+constexpr double certain_shift = 0.15;  // LR px
 // Residuals blurred by sigma b are alike over 4 pi b^2 pixels: so much less is known
 const double likeness = std::sqrt(4 * 3.14159265 * block_blur * block_blur);
 constexpr int unknowns = 6;  // 1, T, x, y, shift x, shift y
@@ -125,6 +126,10 @@ BlockShift shift_of(const cv::Mat& wide, const cv::Mat& tele, const PixelRect& w
         result.y = shift_y;
         if (std::hypot(step_x, step_y) < 0.002) break;
     }
+    // Faint structure whose place is certain is structure too
+    if (result.sigma < certain_shift && result.correlation > moved_correlation) {
+        result.textured = true;
+    }
     return result;
 }
 
@@ -229,16 +234,17 @@ TeleSharpness tele_sharpness(const cv::Mat& luminance, double limit) {
                          spread_of(sum, squares, size * size)};
         });
     });
-    double sharp_sum = 0, soft_sum = 0, sharp_blocks = 0;
+    double energy_sum = 0, sharp_sum = 0, soft_sum = 0, sharp_blocks = 0;
     for (const auto& [sharp, soft_energy, spread] : blocks) {
-        sharp_sum += sharp;
-        soft_sum += soft_energy;
+        energy_sum += sharp;
         if (spread <= texture_spread) continue;
         ++result.textured_blocks;
+        sharp_sum += sharp;
+        soft_sum += soft_energy;
         if (soft_energy > 0 && sharp / soft_energy >= limit) sharp_blocks += 1;
     }
     result.ratio = soft_sum > 0 ? sharp_sum / soft_sum : 0;
-    result.energy = count > 0 ? sharp_sum / static_cast<double>(count) : 0;
+    result.energy = count > 0 ? energy_sum / static_cast<double>(count) : 0;
     result.sharp_share = result.textured_blocks > 0 ? sharp_blocks / result.textured_blocks : 0;
     return result;
 }

@@ -146,6 +146,7 @@ void tell_what_was_left_out(const Json& manifest) {
     for (const Json& pair : manifest.at("pairs")) {
         const std::string reason = pair.at("reason");
         if (accepted(pair) || !worth_telling(reason)) continue;
+        if (reason.starts_with("unreadable")) continue;  // told with the scene's files
         info("scene {} x{}: {}", pair.at("scene").get<std::string>(), pair.at("scale").get<int>(),
              reason);
     }

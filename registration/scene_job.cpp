@@ -29,6 +29,16 @@ std::string relative_name(const fs::path& path, const fs::path& folder) {
     return path.lexically_relative(folder).generic_string();
 }
 
+/// What went wrong, without the folder's own place: records name no machine.
+std::string sentence_of(const Error& error, const SceneJob& job) {
+    std::string text = error.sentence();
+    const std::string folder = job.raw.string() + (job.raw.has_filename() ? "/" : "");
+    for (std::size_t at; (at = text.find(folder)) != std::string::npos;) {
+        text.erase(at, folder.size());
+    }
+    return text;
+}
+
 fs::path scene_folder(const fs::path& out, const std::string& scene) {
     return out / "scenes" / scene;
 }
@@ -82,6 +92,17 @@ double sharpness_of(WideFrame& wide) {
     return tele_sharpness(light.light).energy;
 }
 
+/// Notes once that a file cannot be decoded; returns the reason.
+std::string note_unreadable(const SceneJob& job, const Shot& shot, const Error& error,
+                            Json& record) {
+    const std::string reason =
+        fmt::format("unreadable: {} ({})", shot.name(), sentence_of(error, job));
+    const Json entry{{"file", relative_name(shot.path, job.raw)}, {"reason", reason}};
+    Json& skipped = record["skipped"];
+    if (std::find(skipped.begin(), skipped.end(), entry) == skipped.end()) skipped.push_back(entry);
+    return reason;
+}
+
 /// The wide frame: of several the sharpest that can be read.
 std::unique_ptr<WideFrame> open_wide(const SceneJob& job,
                                      const std::vector<std::size_t>& candidates,
@@ -101,9 +122,7 @@ std::unique_ptr<WideFrame> open_wide(const SceneJob& job,
             }
         } catch (const Error& error) {
             if (error.fault() != Fault::input) throw;
-            record["skipped"].push_back(
-                {{"file", relative_name(shot.path, job.raw)},
-                 {"reason", fmt::format("unreadable: {} ({})", shot.name(), error.sentence())}});
+            note_unreadable(job, shot, error, record);
         }
     }
     return best;
@@ -432,9 +451,8 @@ Json run_scene(const SceneJob& job) {
                 if (!best || rank_of(*candidate) > rank_of(*best)) best = std::move(candidate);
             } catch (const Error& error) {
                 if (error.fault() == Fault::storage) throw;
-                why = error.fault() == Fault::input
-                          ? fmt::format("unreadable: {} ({})", tele.name(), error.sentence())
-                          : error.sentence();
+                why = error.fault() == Fault::input ? note_unreadable(job, tele, error, record)
+                                                    : sentence_of(error, job);
                 verdict = Verdict::error;
             }
         }
