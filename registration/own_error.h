@@ -14,8 +14,8 @@ struct BlockShift {
     double x = 0, y = 0;  ///< shift that is left, LR px
     double sigma = 0;     ///< its formal standard deviation, LR px; inf when not solvable
     double correlation = 0;
-    bool textured = false;  ///< spread above 0.03 of the coded range, or sigma below 0.15 LR px with
-                            ///< a correlation above 0.8
+    bool textured = false;  ///< spread above 0.03 of the coded range, or sigma below 0.15 LR px
+                            ///< with a correlation above 0.8
 };
 
 struct BlockShifts {

@@ -201,7 +201,8 @@ Json store_attributes(const Json& entry, const SceneJob& job, const Shot& wide, 
             {"settings_hash", job.settings_hash}};
 }
 
-/// Waits for a group's tasks also where an error passes by.
+/// Waits for a group's tasks also where an error passes by. (The group's own end would cancel their
+/// parallel loops half way.)
 struct WaitAtEnd {
     tbb::task_group& group;
     ~WaitAtEnd() {
@@ -411,8 +412,8 @@ Json run_scene(const SceneJob& job) {
         if (!wide) record["reason"] = "no_wide: the wide frame cannot be read";
     }
     std::vector<std::unique_ptr<Candidate>> in_writing;
-    tbb::task_group writing;  // last: when an error passes, it is waited for before the rest goes
-    const WaitAtEnd wait_at_end{writing};  // what the tasks look at goes only after them
+    tbb::task_group writing;
+    const WaitAtEnd wait_at_end{writing};  // last: what the tasks look at goes only after them
     for (const int scale : wide ? settings.scales : std::vector<int>{}) {
         Progress::throw_if_interrupted();
         const auto found = roles.tele.find(scale);
