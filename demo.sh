@@ -25,7 +25,7 @@ default() {  # option, value
 bin=build/release/bin
 if [[ $given != *" --data "* ]]; then
     "$bin/ultrasr-acquire" simulate out/demo/raw --size 2016x1344 --scales 8,14 --count 2 --seed 3 \
-        --photos data/demo/photographs
+        --exposure 0.8 --photos data/demo/photographs
     "$bin/ultrasr-register" out/demo/raw out/demo/pairs --scale 8,14 --truth out/demo/raw/truth.json
 fi
 default --data out/demo/pairs

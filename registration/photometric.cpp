@@ -162,7 +162,12 @@ bool fit_curve(const PhotometricInput& input, PhotometricFit& fit) {
         for (const double q : quantiles) {
             double knot = static_cast<double>(
                 all[static_cast<std::size_t>(q * static_cast<double>(all.size() - 1))]);
-            if (!fit.knots[c].empty()) knot = std::max(knot, fit.knots[c].back() + 1e-4);
+            if (!fit.knots[c].empty()) {
+                // Four levels apart, or noise would set the slope between two knots
+                const double before = linear_to_srgb(std::clamp(fit.knots[c].back(), 0.0, 1.0));
+                knot = std::max(
+                    {knot, srgb_to_linear(before + 4 / 255.0), fit.knots[c].back() + 1e-4});
+            }
             fit.knots[c].push_back(knot);
         }
         fit.values[c] = fit.knots[c];
@@ -200,7 +205,7 @@ bool fit_curve(const PhotometricInput& input, PhotometricFit& fit) {
             // A knot without data nearby leans on a straight line through its neighbours
             double diagonal = 0;
             for (std::size_t i = 0; i < knot_count; ++i) diagonal += a[i * knot_count + i];
-            const double ridge = 1e-3 * diagonal / knot_count;
+            const double ridge = 1e-2 * diagonal / knot_count;
             for (std::size_t i = 1; i + 1 < knot_count; ++i) {
                 const auto& k = fit.knots[c];
                 const double t = (k[i] - k[i - 1]) / (k[i + 1] - k[i - 1]);
