@@ -280,7 +280,8 @@ void remove_scene_outputs(const fs::path& out, const std::string& scene) {
     const auto of_scene = [&](const std::string& stem) {
         if (stem == scene) return true;
         return stem.size() == scene.size() + 3 && stem.starts_with(scene + "_w") &&
-               stem.back() >= '1' && stem.back() <= '4';
+               stem.back() >= '1' && stem.back() <= '4' &&
+               !fs::exists(scene_folder(out, stem));  // another scene that bears this name
     };
     for (const auto& entry : fs::directory_iterator(out, code)) {
         const std::string name = entry.path().filename().string();

@@ -193,6 +193,14 @@ int main(int argc, char** argv) {
         run.threads = options.threads;
         require(fs::is_directory(run.raw), "{} is not a folder; name the folder of photographs",
                 run.raw.string());
+        const fs::path inside =
+            fs::weakly_canonical(run.out).lexically_relative(fs::canonical(run.raw));
+        if (!inside.empty() && *inside.begin() != "..") {
+            fail(Fault::usage,
+                 "{} lies in {}, where results would pass for photographs; choose "
+                 "a folder of results outside of it",
+                 run.out.string(), run.raw.string());
+        }
         run.options = dump_json(resolved_options(app));
         const Json manifest = register_capture(run, progress);
         return {summary_of(manifest), [=] { return manifest; }};

@@ -54,7 +54,7 @@ void check_rows(const fs::path& raw, const std::vector<Row>& rows,
     for (const Row& row : rows) {
         CAPTURE(row.scene);
         REQUIRE(fs::exists(out / "scenes" / row.scene / "done"));
-        const Json scene = scene_in(out, row.scene);
+        Json scene = scene_in(out, row.scene);
         CHECK(scene["reason"] == row.reason);
         if (row.verdict.empty()) {
             CHECK(scene["pairs"].empty());
@@ -211,7 +211,7 @@ TEST_SUITE("cli") {
                     fmt::format("both_without/tele8.jpg={}", tele_mm), "--focal",
                     "both_without/wide.jpg=28"});
         const auto focal = [&](const std::string& word) {
-            return register_run(raw, raw / "none", {"--focal", word});
+            return register_run(raw, raw.string() + "_out", {"--focal", word});
         };
         check_refused(focal("nobody.jpg=50"), 3, {"nobody.jpg", "focal length"});
         check_refused(focal("wide.jpg=long"), 2, {"--focal", "wide.jpg=long"});
@@ -281,10 +281,10 @@ TEST_SUITE("cli") {
         // The check points of turned frames lie where those of the plain frame lie, turned
         const PairTruth truth = read_truth(series() / "truth.json").front();
         const auto error = [&](const char* scene, auto&& decoded) {
-            const Json points = pair_in(out, scene)["check_points"];
+            Json points = pair_in(out, scene)["check_points"];
             double sum = 0;
             for (std::size_t i = 0; i < 117; ++i) {
-                const Json &w = points["wide"][i], &t = points["tele"][i];
+                Json &w = points["wide"][i], &t = points["tele"][i];
                 const PixelPoint p = decoded(to_tele(truth, {w[0], w[1]}));
                 sum +=
                     std::pow(p.x - t[0].get<double>(), 2) + std::pow(p.y - t[1].get<double>(), 2);
@@ -361,6 +361,7 @@ TEST_SUITE("cli") {
         copy_scene(1, raw / "north/pier");
         copy_scene(2, raw / "south/pier");
         copy_scene(1, raw / "Bär am Fluß, 2");
+        copy_scene(2, raw / "pier_w1");  // as the first of four windows of pier would be named
         const TemporaryFolder results;
         const fs::path out = results.path() / "out";
         REQUIRE(register_run(raw, out).exit == 0);
@@ -370,6 +371,12 @@ TEST_SUITE("cli") {
         CHECK(pair_in(out, "pier")["wide_file"] == "north/pier/wide.jpg");
         CHECK(pair_in(out, "pier_2")["wide_file"] == "south/pier/wide.jpg");
         CHECK(holds(dump_json(scene_in(out, "pier_2")["notes"]), "duplicate_scene_name"));
+        // Doing one again leaves the others alone
+        change_pixels(raw / "north/pier/wide.jpg",
+                      [](cv::Mat& rgb) { rgb += cv::Scalar(1, 1, 1); });
+        REQUIRE(register_run(raw, out).exit == 0);
+        CHECK(fs::exists(out / "x8/HR/pier_w1.png"));
+        CHECK(fs::exists(out / "x8/HR/pier_2.png"));
         CHECK(run_program("ultrasr-register", {"verify", out.string()}).exit == 0);
     }
 
@@ -455,6 +462,10 @@ TEST_SUITE("cli") {
         check_refused(run_program("ultrasr-register", {raw.string(), out.string(), "surplus"}), 2,
                       {"surplus"});
         CHECK_FALSE(fs::exists(out));  // nothing was begun
+        // A second run would take the results for photographs
+        check_refused(register_run(raw, raw / "out"), 2, {"raw/out lies in", "outside"});
+        check_refused(register_run(raw, raw), 2, {"lies in"});
+        CHECK_FALSE(fs::exists(raw / "out"));
     }
 
     TEST_CASE("ultrasr-register: an output that is locked or no folder is exit 5, and untouched") {

@@ -113,8 +113,8 @@ Json scene_in(const fs::path& out, const std::string& scene) {
 }
 
 Json pair_in(const fs::path& out, const std::string& scene, int scale) {
-    const Json record = scene_in(out, scene);
-    for (const Json& pair : record["pairs"]) {
+    Json record = scene_in(out, scene);
+    for (Json& pair : record["pairs"]) {
         if (pair["scale"] == scale && pair["window"] == 0) return pair;
     }
     FAIL("no pair of " << scene << " at x" << scale);
@@ -122,7 +122,7 @@ Json pair_in(const fs::path& out, const std::string& scene, int scale) {
 }
 
 std::string verdict_in(const fs::path& out, const std::string& scene, int scale) {
-    const Json pair = pair_in(out, scene, scale);
+    Json pair = pair_in(out, scene, scale);
     const auto reason = pair["reason"].get<std::string>();
     return pair["verdict"].get<std::string>() + (reason.empty() ? "" : " " + reason);
 }
