@@ -7,15 +7,12 @@
 #include <opencv2/core/hal/hal.hpp>
 
 #include "acquisition/gaussian_noise.h"
+#include "data/color.h"
 
 namespace ultrasr {
 namespace {
 
 constexpr int curve_steps = 8192;
-
-double srgb_encode(double light) {  // IEC 61966-2-1
-    return light <= 0.0031308 ? 12.92 * light : 1.055 * std::pow(light, 1 / 2.4) - 0.055;
-}
 
 std::array<float, 2 * sharpening_reach + 1> sharpening_kernel(double sigma) {
     std::array<float, 2 * sharpening_reach + 1> kernel{};
@@ -69,7 +66,7 @@ cv::Mat unsharp_addition(const LightPlanes& coded, const PictureLook& look) {
 }  // namespace
 
 double ToneCurve::exact(const PictureLook& look, double light) {
-    const double coded = std::pow(srgb_encode(std::clamp(light, 0.0, 1.0)), look.tone_exponent);
+    const double coded = std::pow(linear_to_srgb(std::clamp(light, 0.0, 1.0)), look.tone_exponent);
     const double turn = 2 * std::numbers::pi;
     return coded - look.s_curve * std::sin(turn * coded) / turn;
 }

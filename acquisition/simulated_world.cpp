@@ -9,6 +9,7 @@
 
 #include "acquisition/texture_noise.h"
 #include "data/base/error.h"
+#include "data/color.h"
 
 namespace ultrasr {
 namespace {
@@ -140,9 +141,7 @@ LinearPlanes linear_planes(const Image& image) {
     std::vector<std::uint16_t> curve(steps + 1);
     for (int i = 0; i <= steps; ++i) {
         const double v = static_cast<double>(i) / steps;
-        const double light = image.encoding() == Encoding::linear
-                                 ? v
-                                 : (v <= 0.04045 ? v / 12.92 : std::pow((v + 0.055) / 1.055, 2.4));
+        const double light = image.encoding() == Encoding::linear ? v : srgb_to_linear(v);
         curve[static_cast<std::size_t>(i)] = static_cast<std::uint16_t>(std::lround(light * 65535));
     }
     for (int y = 0; y < image.height(); ++y) {

@@ -12,6 +12,7 @@
 #include <opencv2/imgproc.hpp>
 
 #include "data/base/error.h"
+#include "data/color.h"
 
 namespace ultrasr {
 namespace {
@@ -24,11 +25,8 @@ struct Levels8 {
     std::array<std::array<float, 256>, 3> light{};
     Levels8() {
         for (std::size_t k = 0; k < 256; ++k) {
-            const double v = static_cast<double>(k) / 255;
-            const double linear = v <= 0.04045 ? v / 12.92 : std::pow((v + 0.055) / 1.055, 2.4);
-            for (std::size_t c = 0; c < 3; ++c) {
-                light[c][k] = static_cast<float>(linear) * weights[c];
-            }
+            const float linear = linear_levels_8bit()[k];
+            for (std::size_t c = 0; c < 3; ++c) light[c][k] = linear * weights[c];
         }
     }
 };
