@@ -32,28 +32,6 @@ const std::map<std::string, TableFormat> formats{{"md", TableFormat::markdown},
                                                  {"csv", TableFormat::csv},
                                                  {"html", TableFormat::html}};
 
-/// An option whose value is one of a few words; the help and the message list them.
-template <class Value>
-void add_choice(CLI::App& app, const std::string& name, Value& value,
-                const std::map<std::string, Value>& words, const std::string& help) {
-    std::string list, now;
-    for (const auto& [word, meaning] : words) {
-        list += (list.empty() ? "" : "|") + word;
-        if (meaning == value) now = word;
-    }
-    app.add_option_function<std::string>(
-           name,
-           [&value, &words, name, list](const std::string& word) {
-               const auto at = words.find(word);
-               if (at == words.end())
-                   throw CLI::ValidationError(name, "takes " + list + ", not " + word);
-               value = at->second;
-           },
-           help)
-        ->type_name(list)
-        ->default_str(now);
-}
-
 void add_method_options(CLI::App& app, MethodOptions& options) {
     app.add_option("--weights", options.weights,
                    "folder of weight files (default: $ULTRASR_WEIGHTS, else data/weights)");

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
@@ -246,6 +247,23 @@ int run_tool(CLI::App& app, int argc, char** argv, CommonOptions& options,
         print_failure(options, code, text);
         return code;
     }
+}
+
+void add_word_option(CLI::App& app, const std::string& name, const std::vector<std::string>& words,
+                     const std::string& now, const std::string& help,
+                     const std::function<void(const std::string&)>& take) {
+    const std::string list = fmt::format("{}", fmt::join(words, "|"));
+    app.add_option_function<std::string>(
+           name,
+           [words, name, list, take](const std::string& word) {
+               if (std::find(words.begin(), words.end(), word) == words.end()) {
+                   throw CLI::ValidationError(name, "takes " + list + ", not " + word);
+               }
+               take(word);
+           },
+           help)
+        ->type_name(list)
+        ->default_str(now);
 }
 
 Json resolved_options(const CLI::App& app) {

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -45,6 +46,31 @@ ToolVersion tool_version();
 /// elsewhere returns  0, or the Fault's value, or 130 after SIGINT / SIGTERM
 int run_tool(CLI::App& app, int argc, char** argv, CommonOptions& options,
              const std::function<Answer(Progress&)>& work);
+
+/// Adds an option that takes one of `words`; the help and the message list them.
+///
+/// now   the word shown as default
+/// take  called with the word that was given
+void add_word_option(CLI::App& app, const std::string& name, const std::vector<std::string>& words,
+                     const std::string& now, const std::string& help,
+                     const std::function<void(const std::string&)>& take);
+
+/// The same for a value that the words stand for.
+///
+/// value  holds the default; receives what was chosen
+/// words  must live as long as `app`
+template <class Value>
+void add_choice(CLI::App& app, const std::string& name, Value& value,
+                const std::map<std::string, Value>& words, const std::string& help) {
+    std::vector<std::string> known;
+    std::string now;
+    for (const auto& [word, meaning] : words) {
+        known.push_back(word);
+        if (meaning == value) now = word;
+    }
+    add_word_option(app, name, known, now, help,
+                    [&value, &words](const std::string& word) { value = words.at(word); });
+}
 
 /// The options in force, by long name, as --config would read them; sub-commands nest.
 Json resolved_options(const CLI::App& app);

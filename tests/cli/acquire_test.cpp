@@ -95,6 +95,18 @@ TEST_SUITE("cli") {
         CHECK(!fs::exists(folder.path() / "x"));
     }
 
+    TEST_CASE("ultrasr-acquire: options of few words list them, in the help and when refused") {
+        const test::TemporaryFolder folder;
+        const std::string out = (folder.path() / "x").string();
+        const test::Ended help = test::run_program("ultrasr-acquire", {"simulate", "--help"});
+        CHECK(holds(help.out, "--tele corrected|mixed|uncorrected"));
+        const test::Ended refused =
+            test::run_program("ultrasr-acquire", {"simulate", out, "--tele", "bent"});
+        CHECK(refused.exit == 2);
+        CHECK(holds(refused.err, "--tele: takes corrected|mixed|uncorrected, not bent"));
+        CHECK(!fs::exists(out));
+    }
+
     TEST_CASE("ultrasr-acquire --help: an example, and every sub-command with its own") {
         for (const std::string sub : {"", "plan", "check", "simulate"}) {
             std::vector<std::string> words;
