@@ -189,6 +189,7 @@ int main(int argc, char** argv) {
     add_simulate(*simulate_app, simulator_options);
 
     return run_tool(app, argc, argv, common, [&](Progress& progress) {
+        require_cpu(common, "ultrasr-acquire");
         const tbb::global_control threads(tbb::global_control::max_allowed_parallelism,
                                           static_cast<std::size_t>(common.threads));
         if (*plan_app) return plan(plan_options);

@@ -57,8 +57,13 @@ std::array<double, 6> in_frames(const cv::Matx23d& a, const Frames& frames, doub
     return result;
 }
 
+/// OpenCV's generators take 31 bits; seed 0 stays 0.
+int generator_state(std::uint64_t seed) {
+    return static_cast<int>((seed ^ (seed >> 31) ^ (seed >> 62)) & 0x7fffffff);
+}
+
 bool estimate_by_sift(const NormalisedPair& pair, int enlarge, const Frames& frames, double scale,
-                      double scale_slack, CoarseEstimate& estimate) {
+                      double scale_slack, std::uint64_t seed, CoarseEstimate& estimate) {
     const KeypointMatches found = match_keypoints(pair, enlarge);
     estimate.wide_keypoints = found.wide_keypoints;
     estimate.tele_keypoints = found.tele_keypoints;
@@ -78,7 +83,7 @@ bool estimate_by_sift(const NormalisedPair& pair, int enlarge, const Frames& fra
     params.threshold = inlier_distance;
     params.maxIterations = 5000;
     params.confidence = 0.9999;
-    params.randomGeneratorState = 0;
+    params.randomGeneratorState = generator_state(seed);
     params.isParallel = false;
     cv::Mat inlier;
     const cv::Mat matrix = cv::estimateAffine2D(from, to, inlier, params);
@@ -191,7 +196,8 @@ CoarseEstimate estimate_coarse(const CoarsePictures& pictures, const PairGeometr
     for (const int enlarge : {1, 2}) {
         CoarseEstimate trial;
         trial.way = enlarge == 1 ? "sift" : "sift2x";
-        trial.found = estimate_by_sift(pair, enlarge, frames, geometry.scale, slack, trial);
+        trial.found =
+            estimate_by_sift(pair, enlarge, frames, geometry.scale, slack, options.seed, trial);
         if (trial.found) return trial;
         if (enlarge == 1 || trial.inliers > estimate.inliers) estimate = trial;
         if (options.keypoints_only) return estimate;

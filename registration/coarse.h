@@ -1,6 +1,7 @@
 // The first estimate of a pair: SIFT with MAGSAC, or a correlation search without keypoints.
 #pragma once
 #include <array>
+#include <cstdint>
 #include <string>
 #include <vector>
 #include <opencv2/core/mat.hpp>
@@ -21,6 +22,7 @@ struct CoarseOptions {
     Normalisation norm = Normalisation::local;
     bool focus_breathing = false;  ///< --near: the scale may be off by 15 % instead of 6 %
     bool keypoints_only = false;   ///< SIFT once; neither enlarged nor the correlation search
+    std::uint64_t seed = 0;        ///< of the samples that MAGSAC draws
 };
 
 struct CoarseEstimate {

@@ -69,7 +69,7 @@ std::optional<PixelPoint> search_everywhere(WideFrame& wide, const cv::Mat& tele
     PairGeometry half = geometry;
     half.wide = size;
     half.scale = geometry.scale * frame.rgb.cols / size.width;
-    CoarseOptions options{settings.norm, settings.near, true};
+    const CoarseOptions options{settings.norm, settings.near, true, settings.seed};
     const CoarseEstimate estimate =
         estimate_coarse({coded(light), {0, 0}, coded(half_of(tele_light))}, half, options);
     if (!estimate.found) return std::nullopt;
@@ -88,7 +88,7 @@ std::optional<PixelPoint> search_everywhere(WideFrame& wide, const cv::Mat& tele
 CoarseEstimate search(WideFrame& wide, const cv::Mat& tele_light, const PairGeometry& geometry,
                       const RegisterSettings& settings) {
     const cv::Mat tele = coded(tele_light);
-    const CoarseOptions options{settings.norm, settings.near, false};
+    const CoarseOptions options{settings.norm, settings.near, false, settings.seed};
     const auto attempt = [&](const PixelRect& window) {
         const Frame part = wide.part(window);
         const Luminance light = luminance_of(part, {0, 0, part.rgb.cols, part.rgb.rows});

@@ -26,6 +26,7 @@ Json settings_to_json(const RegisterSettings& s) {
         {"qa", s.qa ? "all" : "none"},
         {"refine", s.refine_pixels ? "pixels" : "points"},
         {"scales", s.scales},
+        {"seed", s.seed},
         {"session_k", s.session_k},
         {"strict", s.strict},
         {"warp", s.warp_lr ? "lr" : "hr"},

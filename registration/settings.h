@@ -1,5 +1,6 @@
 // What can be chosen about a registration run.
 #pragma once
+#include <cstdint>
 #include <map>
 #include <string>
 #include <vector>
@@ -32,6 +33,7 @@ struct RegisterSettings {
     bool try_turned = false;  ///< tags differ: try turned frames when nothing matches
     bool prefer_jpeg = false;
     bool session_k = false;  ///< refit odd tele distortions with the session's median
+    std::uint64_t seed = 0;  ///< of the samples that MAGSAC draws
     double gap_s = 120;
     std::map<std::string, double> focal_mm;  ///< by file name
     GateLimits limits = known_limits();

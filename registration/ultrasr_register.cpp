@@ -178,6 +178,7 @@ int main(int argc, char** argv) {
     verify->footer("Example:\n  ultrasr-register verify out/");
 
     return run_tool(app, argc, argv, options, [&](Progress& progress) -> Answer {
+        require_cpu(options, "ultrasr-register");
         if (*pack) {
             const std::size_t pairs = pack_pairs(pack_in, pack_out);
             return {fmt::format("{} pairs in {}\n", pairs, pack_out), [=] {
@@ -191,6 +192,7 @@ int main(int argc, char** argv) {
         }
         take_over(words, run);
         run.threads = options.threads;
+        run.settings.seed = options.seed;
         require(fs::is_directory(run.raw), "{} is not a folder; name the folder of photographs",
                 run.raw.string());
         const fs::path inside =

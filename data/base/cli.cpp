@@ -249,6 +249,11 @@ int run_tool(CLI::App& app, int argc, char** argv, CommonOptions& options,
     }
 }
 
+void require_cpu(const CommonOptions& options, std::string_view program) {
+    if (options.device == "cpu") return;
+    fail(Fault::device, "{} runs on the CPU only; leave --device {} out", program, options.device);
+}
+
 void add_word_option(CLI::App& app, const std::string& name, const std::vector<std::string>& words,
                      const std::string& now, const std::string& help,
                      const std::function<void(const std::string&)>& take) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/base/json.h"
@@ -46,6 +47,10 @@ ToolVersion tool_version();
 /// elsewhere returns  0, or the Fault's value, or 130 after SIGINT / SIGTERM
 int run_tool(CLI::App& app, int argc, char** argv, CommonOptions& options,
              const std::function<Answer(Progress&)>& work);
+
+/// For programs without a GPU path. throws Error(device) when another device than the CPU is asked
+/// for.
+void require_cpu(const CommonOptions& options, std::string_view program);
 
 /// Adds an option that takes one of `words`; the help and the message list them.
 ///

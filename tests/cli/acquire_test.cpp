@@ -107,6 +107,24 @@ TEST_SUITE("cli") {
         CHECK(!fs::exists(out));
     }
 
+    TEST_CASE("ultrasr-acquire: a GPU is exit 4, before any work; --device cpu is what it does") {
+        const test::TemporaryFolder folder;
+        const std::string out = (folder.path() / "x").string();
+        const std::vector<std::vector<std::string>> jobs{
+            {"plan"},
+            {"check", folder.path().string()},
+            {"simulate", out, "--size", "720x480", "--scales", "8", "--count", "1"}};
+        for (std::vector<std::string> words : jobs) {
+            CAPTURE(words[0]);
+            words.insert(words.end(), {"--device", "cuda:1"});
+            const test::Ended ended = test::run_program("ultrasr-acquire", words);
+            CHECK(ended.exit == 4);
+            CHECK(holds(ended.err, "ultrasr-acquire runs on the CPU only; leave --device cuda:1"));
+        }
+        CHECK(!fs::exists(out));
+        CHECK(test::run_program("ultrasr-acquire", {"plan", "--device", "cpu"}).exit == 0);
+    }
+
     TEST_CASE("ultrasr-acquire --help: an example, and every sub-command with its own") {
         for (const std::string sub : {"", "plan", "check", "simulate"}) {
             std::vector<std::string> words;

@@ -468,6 +468,21 @@ TEST_SUITE("cli") {
         CHECK_FALSE(fs::exists(raw / "out"));
     }
 
+    TEST_CASE("ultrasr-register: a GPU is exit 4, before any work") {
+        const TemporaryFolder folder;
+        const fs::path raw = folder.path() / "raw", out = folder.path() / "out";
+        copy_scene(1, raw / "a");
+        const std::string words = "ultrasr-register runs on the CPU only; leave --device cuda";
+        check_refused(register_run(raw, out, {"--device", "cuda"}), 4, {words});
+        const std::vector<std::string> pack{"pack", out.string(), (out / "a.h5").string()};
+        for (std::vector<std::string> job : {pack, {"verify", out.string()}}) {
+            job.insert(job.end(), {"--device", "cuda"});
+            check_refused(run_program("ultrasr-register", job), 4, {words});
+        }
+        CHECK_FALSE(fs::exists(out));
+        CHECK(register_run(raw, out, {"--device", "cpu"}).exit == 0);
+    }
+
     TEST_CASE("ultrasr-register: an output that is locked or no folder is exit 5, and untouched") {
         const TemporaryFolder folder;
         const fs::path raw = folder.path() / "raw", out = folder.path() / "out";

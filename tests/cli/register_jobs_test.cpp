@@ -617,6 +617,28 @@ TEST_SUITE("cli") {
         check_refused(register_run(raw, out, {"--limit", "moved=a lot"}), 2, {"NAME=NUMBER"});
     }
 
+    TEST_CASE("ultrasr-register --seed: another seed draws other samples and does all again") {
+        const TemporaryFolder folder;
+        const fs::path raw = folder.path() / "raw", out = folder.path() / "out";
+        copy_scene(1, raw / "a");
+        std::map<std::string, Json> affine;
+        for (const char* seed : {"0", "7", "4294967296", "7"}) {
+            CAPTURE(seed);
+            REQUIRE(register_run(raw, out, {"--seed", seed, "--no-timing"}).exit == 0);
+            CHECK(manifest_in(out)["settings"]["seed"] == std::stoull(seed));
+            CHECK(verdict_in(out, "a") == "ok");
+            Json pair = pair_in(out, "a");
+            const auto [at, first] = affine.emplace(seed, pair["coarse"]["affine"]);
+            CHECK((first || at->second == pair["coarse"]["affine"]));
+        }
+        REQUIRE(affine.size() == 3);
+        CHECK(affine["0"] != affine["7"]);
+        CHECK(affine["0"] != affine["4294967296"]);  // all 64 bits count
+        // No seed is seed 0
+        REQUIRE(register_run(raw, out, {"--no-timing"}).exit == 0);
+        CHECK(pair_in(out, "a")["coarse"]["affine"] == affine["0"]);
+    }
+
     TEST_CASE("ultrasr-register --config: JSON and TOML; the settings of a run make it again") {
         const TemporaryFolder folder;
         const fs::path raw = folder.path() / "raw";
