@@ -162,7 +162,10 @@ double median_of(std::vector<double> values) {
 /// Runs the jobs that are not finished, several scenes at once. An error lets the scenes in work
 /// come to their end: thrown through the pipeline it would cancel their parallel loops half way,
 /// and they would go on with what these had not filled.
-void run_jobs(const RegisterRun& run, const std::vector<SceneJob>& jobs, Progress& progress,
+///
+/// before  called with a job that is going to be run; may be empty
+void run_jobs(const RegisterRun& run, std::vector<SceneJob>& jobs, Progress& progress,
+              const std::function<void(SceneJob&)>& before,
               const std::function<void()>& after_scene) {
     std::size_t next = 0;
     std::atomic<std::size_t> done{0};
@@ -189,6 +192,7 @@ void run_jobs(const RegisterRun& run, const std::vector<SceneJob>& jobs, Progres
                 try {
                     Progress::throw_if_interrupted();
                     if (!finished_scene(jobs[i])) {
+                        if (before) before(jobs[i]);
                         while_doing(fmt::format("scene {}", jobs[i].scene->name),
                                     [&] { run_scene(jobs[i]); });
                         const std::lock_guard lock(mutex);
@@ -346,12 +350,14 @@ Json register_capture(const RegisterRun& run, Progress& progress) {
     }
     if (run.shards == 1) remove_foreign_scenes(run.out, set);
 
+    FileSums sums;
     const auto job_of = [&](const CaptureScene& scene) {
         SceneJob job;
         job.scene = &scene;
         job.raw = run.raw;
         job.out = run.out;
         job.settings = &run.settings;
+        job.sums = &sums;
         job.settings_hash = hash;
         job.truth = run.truth ? &truth : nullptr;
         job.timing = run.timing;
@@ -391,10 +397,10 @@ Json register_capture(const RegisterRun& run, Progress& progress) {
         if (run.merge || shard_of(scene.name, run.shards) != run.shard) continue;
         SceneJob job = job_of(scene);
         known_session(job);
-        if (!finished_scene(job)) job.session.clear();
         jobs.push_back(std::move(job));
     }
-    run_jobs(run, jobs, progress, write_manifest);
+    run_jobs(
+        run, jobs, progress, [](SceneJob& job) { job.session.clear(); }, write_manifest);
 
     // The scenes together, once all are there
     const FolderLock together =  // two shards that end at once do not do the same scenes again
@@ -422,7 +428,7 @@ Json register_capture(const RegisterRun& run, Progress& progress) {
             }
             if (!finished_scene(job)) again.push_back(std::move(job));
         }
-        if (!again.empty()) run_jobs(run, again, progress, write_manifest);
+        if (!again.empty()) run_jobs(run, again, progress, {}, write_manifest);
     } else if (run.merge) {
         warn("some scenes are not registered yet; run their shards, then --merge again");
     }

@@ -51,7 +51,7 @@ Json sources_of(const SceneJob& job) {
         const auto size = fs::file_size(shot.path, code);
         sources[relative_name(shot.path, job.raw)] = {
             {"exif", exif_to_json(shot.exif)},
-            {"sha256", sha256_of_file(shot.path)},
+            {"sha256", job.sums->of(shot.path)},
             {"size", code ? 0 : static_cast<std::uint64_t>(size)}};
     }
     return sources;
@@ -272,6 +272,16 @@ cv::Mat oriented(const cv::Mat& picture, int orientation) {
         default:
             return picture;
     }
+}
+
+std::string FileSums::of(const fs::path& file) {
+    {
+        const std::lock_guard lock(mutex_);
+        if (const auto at = sums_.find(file); at != sums_.end()) return at->second;
+    }
+    std::string sum = sha256_of_file(file);  // not under the lock: other scenes read theirs
+    const std::lock_guard lock(mutex_);
+    return sums_.emplace(file, std::move(sum)).first->second;
 }
 
 void remove_scene_outputs(const fs::path& out, const std::string& scene) {

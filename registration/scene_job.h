@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,11 +23,23 @@ struct SessionVerdict {
     bool changes_pair() const { return fixed_k || !reject.empty(); }
 };
 
+/// SHA-256 of files, each read once for all that ask for it, from any thread.
+class FileSums {
+  public:
+    /// What the file held when it was first asked for. throws Error(input).
+    std::string of(const std::filesystem::path& file);
+
+  private:
+    std::mutex mutex_;
+    std::map<std::filesystem::path, std::string> sums_;
+};
+
 struct SceneJob {
     const CaptureScene* scene = nullptr;
     std::filesystem::path raw;  ///< file names in the record are relative to it
     std::filesystem::path out;
     const RegisterSettings* settings = nullptr;
+    FileSums* sums = nullptr;   ///< of the run
     std::string settings_hash;  ///< with the truth's, when one is given
     const std::vector<PairTruth>* truth = nullptr;
     bool timing = true;                     ///< write seconds

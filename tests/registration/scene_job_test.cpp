@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <opencv2/core.hpp>
 
+#include "data/base/error.h"
 #include "data/file.h"
 #include "registration/pair_record.h"
 #include "registration/qa.h"
@@ -60,6 +61,19 @@ TEST_SUITE("unit") {
         remove_scene_outputs(folder.path(), "a");
         for (const auto& name : own) CHECK_MESSAGE(!fs::exists(folder.path() / name), name);
         for (const auto& name : others) CHECK_MESSAGE(fs::exists(folder.path() / name), name);
+    }
+
+    TEST_CASE("FileSums: a file is read once, whatever becomes of it; a missing one is told") {
+        const test::TemporaryFolder folder;
+        const fs::path a = folder.path() / "a";
+        write_file(a, "one");
+        FileSums sums;
+        CHECK(sums.of(a) == sha256("one"));
+        write_file(a, "two");
+        CHECK(FileSums().of(a) == sha256("two"));
+        fs::remove(a);
+        CHECK(sums.of(a) == sha256("one"));
+        CHECK_THROWS_AS(FileSums().of(a), Error);
     }
 
     TEST_CASE("short_number and sorted: six digits, keys in order, all levels") {
