@@ -5,6 +5,7 @@
 
 #include "data/base/error.h"
 #include "registration/least_squares.h"
+#include "registration/median.h"
 
 namespace ultrasr {
 namespace {
@@ -60,12 +61,6 @@ Matrix3 rotation_derivative(const std::array<double, 3>& w, const Matrix3& r, st
     const Matrix3 k2 = cross_matrix(c);
     for (std::size_t j = 0; j < 9; ++j) k[j] = (w[i] * k[j] + k2[j]) / angle2;
     return product(k, r);
-}
-
-double median_of(std::vector<double> values) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
 }
 
 }  // namespace

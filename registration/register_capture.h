@@ -1,10 +1,8 @@
 // A whole capture: scenes in parallel, resumed where an earlier run stopped.
 #pragma once
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "data/base/fwd.h"
 #include "data/base/json.h"
@@ -33,11 +31,5 @@ struct RegisterRun {
 /// throws   Error(input) when `raw` is missing or holds no pair that can be tried, Error(storage)
 ///          when `out` is locked or not writable, Interrupted
 Json register_capture(const RegisterRun& run, Progress& progress);
-
-/// The manifest of what lies finished in `out`: every scene's record in short, counts, medians.
-Json manifest_of(const std::filesystem::path& out, const RegisterSettings& settings);
-
-/// The last lines a user sees: counts, accepted share, medians, and what was refused why.
-std::string summary_of(const Json& manifest);
 
 }  // namespace ultrasr

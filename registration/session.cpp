@@ -6,6 +6,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "registration/median.h"
+
 namespace ultrasr {
 namespace {
 
@@ -18,12 +20,6 @@ struct Member {
     std::optional<double> k;
     double sharpness;
 };
-
-double median_of(std::vector<double> values) {
-    std::sort(values.begin(), values.end());
-    const std::size_t n = values.size();
-    return n % 2 ? values[n / 2] : 0.5 * (values[n / 2 - 1] + values[n / 2]);
-}
 
 }  // namespace
 

@@ -5,6 +5,7 @@
 
 #include "data/base/cli.h"
 #include "data/base/error.h"
+#include "registration/manifest.h"
 #include "registration/pack.h"
 #include "registration/register_capture.h"
 #include "registration/verify.h"
