@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <utility>
 
 #include "data/base/error.h"
 #include "data/color.h"
+#include "registration/knots.h"
 #include "registration/least_squares.h"
 
 namespace ultrasr {
@@ -48,8 +50,7 @@ class MonotoneCubic {
         const std::size_t n = x_.size();
         if (v <= x_[0]) return y_[0] + slope_[0] * (v - x_[0]);
         if (v >= x_[n - 1]) return y_[n - 1] + slope_[n - 1] * (v - x_[n - 1]);
-        const auto i =
-            static_cast<std::size_t>(std::upper_bound(x_.begin(), x_.end(), v) - x_.begin() - 1);
+        const std::size_t i = piece_of(x_, v);
         const double h = x_[i + 1] - x_[i], t = (v - x_[i]) / h, s = 1 - t;
         return s * s * (1 + 2 * t) * y_[i] + t * t * (3 - 2 * t) * y_[i + 1] +
                h * t * s * (s * slope_[i] - t * slope_[i + 1]);
@@ -89,45 +90,55 @@ double shade(const std::array<double, 3>& v, const Place& p) {
     return 1 + v[0] * p.x + v[1] * p.y + v[2] * p.r2;
 }
 
-/// Root mean square difference to LR, sRGB-encoded, weighted.
-template <class Value>
-double residual_of(const PhotometricInput& input, const Value& value) {
-    double sum = 0, weights = 0;
+/// One pixel that counts, of LR and of HR's block means, linear light.
+struct Pixel {
+    int x, y;
+    const float *hr, *lr;  ///< three channels
+    double weight;
+};
+
+/// Calls action(pixel) row by row.
+template <class Action>
+void over_pixels(const PhotometricInput& input, const Action& action) {
     for (int y = 0; y < input.hr_mean.rows; ++y) {
         const float* lr = input.lr.ptr<float>(y);
         const float* hr = input.hr_mean.ptr<float>(y);
         const float* weight = input.weight.ptr<float>(y);
-        for (int x = 0; x < input.hr_mean.cols; ++x) {
-            if (weight[x] <= 0) continue;
-            for (int c = 0; c < 3; ++c) {
-                const double made = value(c, static_cast<double>(hr[3 * x + c]), x, y);
-                const double d = static_cast<double>(encode_srgb(static_cast<float>(made)) -
-                                                     encode_srgb(lr[3 * x + c]));
-                sum += static_cast<double>(weight[x]) * d * d;
-            }
-            weights += 3 * static_cast<double>(weight[x]);
+        for (int x = 0; x < input.hr_mean.cols; ++x, lr += 3, hr += 3) {
+            if (weight[x] > 0) action(Pixel{x, y, hr, lr, static_cast<double>(weight[x])});
         }
     }
+}
+
+/// Root mean square difference to LR, sRGB-encoded, weighted.
+/// value  (channel, light of HR, pixel) to the light that is compared with LR's
+template <class Value>
+double residual_of(const PhotometricInput& input, const Value& value) {
+    double sum = 0, weights = 0;
+    over_pixels(input, [&](const Pixel& p) {
+        for (std::size_t c = 0; c < 3; ++c) {
+            const double made = value(c, static_cast<double>(p.hr[c]), p);
+            const auto d =
+                static_cast<double>(encode_srgb(static_cast<float>(made)) - encode_srgb(p.lr[c]));
+            sum += p.weight * d * d;
+        }
+        weights += 3 * p.weight;
+    });
     return weights > 0 ? std::sqrt(sum / weights) : 0;
 }
 
 bool fit_gain(const PhotometricInput& input, PhotometricFit& fit) {
     for (std::size_t c = 0; c < 3; ++c) {
         std::vector<double> a(4, 0.0), b(2, 0.0);
-        for (int y = 0; y < input.hr_mean.rows; ++y) {
-            const float* lr = input.lr.ptr<float>(y) + c;
-            const float* hr = input.hr_mean.ptr<float>(y) + c;
-            const float* weight = input.weight.ptr<float>(y);
-            for (int x = 0; x < input.hr_mean.cols; ++x) {
-                const auto w = static_cast<double>(weight[x]);
-                const auto h = static_cast<double>(hr[3 * x]), l = static_cast<double>(lr[3 * x]);
-                a[0] += w * h * h;
-                a[1] += w * h;
-                a[3] += w;
-                b[0] += w * h * l;
-                b[1] += w * l;
-            }
-        }
+        over_pixels(input, [&](const Pixel& p) {
+            const double w = p.weight;
+            const auto h = static_cast<double>(p.hr[c]), l = static_cast<double>(p.lr[c]);
+            a[0] += w * h * h;
+            a[1] += w * h;
+            a[3] += w;
+            b[0] += w * h * l;
+            b[1] += w * l;
+        });
         const auto solution = solve_symmetric(a, b);
         if (solution.empty()) return false;
         fit.gain[c] = solution[0];
@@ -136,125 +147,94 @@ bool fit_gain(const PhotometricInput& input, PhotometricFit& fit) {
     return true;
 }
 
-/// The curve's value at v as a sum over knots: hat functions (straight between knots) are enough
-/// to fit by; the cubic then runs through the same values.
-void hats(const std::vector<double>& knots, double v, std::array<double, knot_count>& to) {
-    to.fill(0);
-    auto i = static_cast<std::size_t>(std::clamp<std::ptrdiff_t>(
-        std::upper_bound(knots.begin(), knots.end(), v) - knots.begin() - 1, 0,
-        static_cast<std::ptrdiff_t>(knot_count) - 2));
-    const double t = (v - knots[i]) / (knots[i + 1] - knots[i]);
-    to[i] = 1 - t;
-    to[i + 1] = t;
+/// Knots at the quantiles of one channel of HR, kept apart.
+std::vector<double> knots_of(const cv::Mat& hr_mean, std::size_t c) {
+    std::vector<float> all;
+    for (int y = 0; y < hr_mean.rows; ++y) {
+        const float* hr = hr_mean.ptr<float>(y) + c;
+        for (int x = 0; x < hr_mean.cols; ++x) all.push_back(hr[3 * x]);
+    }
+    std::sort(all.begin(), all.end());
+    std::vector<double> knots;
+    for (const double q : quantiles) {
+        auto knot = static_cast<double>(
+            all[static_cast<std::size_t>(q * static_cast<double>(all.size() - 1))]);
+        if (!knots.empty()) {
+            // Four levels apart, or noise would set the slope between two knots
+            const double before = linear_to_srgb(std::clamp(knots.back(), 0.0, 1.0));
+            knot = std::max({knot, srgb_to_linear(before + 4 / 255.0), knots.back() + 1e-4});
+        }
+        knots.push_back(knot);
+    }
+    return knots;
+}
+
+/// The values at the knots that explain one channel of LR, the vignette held; none where there is
+/// no solution. The fit is straight between knots: to LR itself at first (`values` empty), then to
+/// what the cubic through `values` leaves.
+std::vector<double> fit_values(const PhotometricInput& input, std::size_t c,
+                               const std::array<double, 3>& vignette,
+                               const std::vector<double>& knots,
+                               const std::vector<double>& values) {
+    std::optional<MonotoneCubic> before;
+    if (!values.empty()) before.emplace(knots, values);
+    std::vector<double> a(knot_count * knot_count, 0.0), b(knot_count, 0.0);
+    over_pixels(input, [&](const Pixel& p) {
+        const double v = shade(vignette, place_of(p.x, p.y, input.lr.cols, input.lr.rows));
+        const auto hr = static_cast<double>(p.hr[c]);
+        const double target = static_cast<double>(p.lr[c]) - (before ? v * (*before)(hr) : 0);
+        const std::size_t i = piece_of(knots, hr);
+        const double t = (hr - knots[i]) / (knots[i + 1] - knots[i]);
+        const std::array<double, 2> hat{1 - t, t};
+        for (std::size_t j = 0; j < 2; ++j) {
+            b[i + j] += p.weight * v * hat[j] * target;
+            for (std::size_t k = j; k < 2; ++k) {
+                a[(i + j) * knot_count + i + k] += p.weight * v * v * hat[j] * hat[k];
+            }
+        }
+    });
+    add_smoothness_(a, b, knots, 1e-2, values);
+    std::vector<double> solution = solve_symmetric(a, b);
+    for (std::size_t i = 0; i < solution.size(); ++i) {
+        if (before) solution[i] += values[i];
+        if (i > 0) solution[i] = std::max(solution[i], solution[i - 1]);
+    }
+    return solution;
+}
+
+/// The vignette that explains LR with the curves held; none where there is no solution.
+std::vector<double> fit_vignette(const PhotometricInput& input, const PhotometricFit& fit) {
+    std::vector<double> a(9, 0.0), b(3, 0.0);
+    for (std::size_t c = 0; c < 3; ++c) {
+        const MonotoneCubic curve(fit.knots[c], fit.values[c]);
+        over_pixels(input, [&](const Pixel& p) {
+            const Place at = place_of(p.x, p.y, input.lr.cols, input.lr.rows);
+            const double made = curve(static_cast<double>(p.hr[c]));
+            const std::array<double, 3> column{made * at.x, made * at.y, made * at.r2};
+            const double rest = static_cast<double>(p.lr[c]) - made;
+            for (std::size_t i = 0; i < 3; ++i) {
+                b[i] += p.weight * column[i] * rest;
+                for (std::size_t j = i; j < 3; ++j) {
+                    a[3 * i + j] += p.weight * column[i] * column[j];
+                }
+            }
+        });
+    }
+    return solve_symmetric(a, b);
 }
 
 bool fit_curve(const PhotometricInput& input, PhotometricFit& fit) {
-    const double width = input.lr.cols, height = input.lr.rows;
-    // Knots at the quantiles of HR, kept apart
-    for (std::size_t c = 0; c < 3; ++c) {
-        std::vector<float> all;
-        for (int y = 0; y < input.hr_mean.rows; ++y) {
-            const float* hr = input.hr_mean.ptr<float>(y) + c;
-            for (int x = 0; x < input.hr_mean.cols; ++x) all.push_back(hr[3 * x]);
-        }
-        std::sort(all.begin(), all.end());
-        fit.knots[c].clear();
-        for (const double q : quantiles) {
-            double knot = static_cast<double>(
-                all[static_cast<std::size_t>(q * static_cast<double>(all.size() - 1))]);
-            if (!fit.knots[c].empty()) {
-                // Four levels apart, or noise would set the slope between two knots
-                const double before = linear_to_srgb(std::clamp(fit.knots[c].back(), 0.0, 1.0));
-                knot = std::max(
-                    {knot, srgb_to_linear(before + 4 / 255.0), fit.knots[c].back() + 1e-4});
-            }
-            fit.knots[c].push_back(knot);
-        }
-        fit.values[c] = fit.knots[c];
-    }
-    fit.vignette = {0, 0, 0};
+    for (std::size_t c = 0; c < 3; ++c) fit.knots[c] = knots_of(input.hr_mean, c);
 
     // Curves with the vignette held, then the vignette with the curves held
     for (int round = 0; round < 4; ++round) {
         for (std::size_t c = 0; c < 3; ++c) {
-            std::vector<double> a(knot_count * knot_count, 0.0), b(knot_count, 0.0);
-            std::array<double, knot_count> basis{};
-            // The first round fits straight pieces, the others what the cubic through them leaves
-            const bool first = round == 0;
-            const MonotoneCubic before(fit.knots[c], fit.values[c]);
-            for (int y = 0; y < input.hr_mean.rows; ++y) {
-                const float* lr = input.lr.ptr<float>(y) + c;
-                const float* hr = input.hr_mean.ptr<float>(y) + c;
-                const float* weight = input.weight.ptr<float>(y);
-                for (int x = 0; x < input.hr_mean.cols; ++x) {
-                    const auto w = static_cast<double>(weight[x]);
-                    if (w <= 0) continue;
-                    const double v = shade(fit.vignette, place_of(x, y, width, height));
-                    hats(fit.knots[c], static_cast<double>(hr[3 * x]), basis);
-                    const double target = static_cast<double>(lr[3 * x]) -
-                                          (first ? 0 : v * before(static_cast<double>(hr[3 * x])));
-                    for (std::size_t i = 0; i < knot_count; ++i) {
-                        if (basis[i] == 0) continue;
-                        b[i] += w * v * basis[i] * target;
-                        for (std::size_t j = i; j < std::min(knot_count, i + 2); ++j) {
-                            a[i * knot_count + j] += w * v * v * basis[i] * basis[j];
-                        }
-                    }
-                }
-            }
-            // A knot without data nearby leans on a straight line through its neighbours
-            double diagonal = 0;
-            for (std::size_t i = 0; i < knot_count; ++i) diagonal += a[i * knot_count + i];
-            const double ridge = 1e-2 * diagonal / knot_count;
-            for (std::size_t i = 1; i + 1 < knot_count; ++i) {
-                const auto& k = fit.knots[c];
-                const double t = (k[i] - k[i - 1]) / (k[i + 1] - k[i - 1]);
-                const std::array<double, 3> line{-(1 - t), 1, -t};
-                double bend = 0;
-                for (std::size_t p = 0; p < 3 && !first; ++p) {
-                    bend += line[p] * fit.values[c][i - 1 + p];
-                }
-                for (std::size_t p = 0; p < 3; ++p) {
-                    b[i - 1 + p] -= ridge * line[p] * bend;
-                    for (std::size_t q = p; q < 3; ++q) {
-                        a[(i - 1 + p) * knot_count + i - 1 + q] += ridge * line[p] * line[q];
-                    }
-                }
-            }
-            const auto solution = solve_symmetric(a, b);
-            if (solution.empty()) return false;
-            for (std::size_t i = 0; i < knot_count; ++i) {
-                fit.values[c][i] = solution[i] + (first ? 0 : fit.values[c][i]);
-            }
-            for (std::size_t i = 1; i < knot_count; ++i) {
-                fit.values[c][i] = std::max(fit.values[c][i], fit.values[c][i - 1]);
-            }
+            fit.values[c] = fit_values(input, c, fit.vignette, fit.knots[c], fit.values[c]);
+            if (fit.values[c].empty()) return false;
         }
-        std::vector<double> a(9, 0.0), b(3, 0.0);
-        for (std::size_t c = 0; c < 3; ++c) {
-            const MonotoneCubic curve(fit.knots[c], fit.values[c]);
-            for (int y = 0; y < input.hr_mean.rows; ++y) {
-                const float* lr = input.lr.ptr<float>(y) + c;
-                const float* hr = input.hr_mean.ptr<float>(y) + c;
-                const float* weight = input.weight.ptr<float>(y);
-                for (int x = 0; x < input.hr_mean.cols; ++x) {
-                    const auto w = static_cast<double>(weight[x]);
-                    if (w <= 0) continue;
-                    const Place p = place_of(x, y, width, height);
-                    const double made = curve(static_cast<double>(hr[3 * x]));
-                    const std::array<double, 3> column{made * p.x, made * p.y, made * p.r2};
-                    const double rest = static_cast<double>(lr[3 * x]) - made;
-                    for (std::size_t i = 0; i < 3; ++i) {
-                        b[i] += w * column[i] * rest;
-                        for (std::size_t j = i; j < 3; ++j)
-                            a[3 * i + j] += w * column[i] * column[j];
-                    }
-                }
-            }
-        }
-        const auto solution = solve_symmetric(a, b);
-        if (solution.empty()) return false;
-        fit.vignette = {solution[0], solution[1], solution[2]};
+        const std::vector<double> vignette = fit_vignette(input, fit);
+        if (vignette.empty()) return false;
+        std::copy(vignette.begin(), vignette.end(), fit.vignette.begin());
     }
     return true;
 }
@@ -334,7 +314,7 @@ std::string_view name_of(Photometric kind) {
 
 PhotometricFit fit_photometric(const PhotometricInput& input, Photometric wanted) {
     PhotometricFit fit;
-    fit.residual_before = residual_of(input, [](int, double v, int, int) { return v; });
+    fit.residual_before = residual_of(input, [](std::size_t, double v, const Pixel&) { return v; });
     fit.residual_after = fit.residual_before;
     if (wanted == Photometric::none) return fit;
     if (input.hr_burnt_share > 0.02 || input.lr_burnt_share > 0.02) {
@@ -358,9 +338,8 @@ PhotometricFit fit_photometric(const PhotometricInput& input, Photometric wanted
     if (wanted == Photometric::gain) {
         least = *std::min_element(fit.gain.begin(), fit.gain.end());
         largest = *std::max_element(fit.gain.begin(), fit.gain.end());
-        fit.residual_after = residual_of(input, [&](int c, double v, int, int) {
-            const auto k = static_cast<std::size_t>(c);
-            return fit.gain[k] * v + fit.offset[k];
+        fit.residual_after = residual_of(input, [&](std::size_t c, double v, const Pixel&) {
+            return fit.gain[c] * v + fit.offset[c];
         });
     } else {
         if (!fit_curve(input, fit)) return none_because(fit, "the curve has no solution");
@@ -372,10 +351,9 @@ PhotometricFit fit_photometric(const PhotometricInput& input, Photometric wanted
             least = std::min(least, low);
             largest = std::max(largest, high);
         }
-        const double width = input.lr.cols, height = input.lr.rows;
-        fit.residual_after = residual_of(input, [&](int c, double v, int x, int y) {
-            return curves[static_cast<std::size_t>(c)](v) *
-                   shade(fit.vignette, place_of(x, y, width, height));
+        fit.residual_after = residual_of(input, [&](std::size_t c, double v, const Pixel& p) {
+            return curves[c](v) *
+                   shade(fit.vignette, place_of(p.x, p.y, input.lr.cols, input.lr.rows));
         });
     }
     if (least < 0.25 || largest > 4) {

@@ -7,6 +7,7 @@
 #include <array>
 #include <cmath>
 
+#include "registration/knots.h"
 #include "registration/least_squares.h"
 
 namespace ultrasr {
@@ -62,6 +63,68 @@ std::vector<Sample> gather(const cv::Mat& wide, const cv::Mat& tele, const cv::M
     return samples;
 }
 
+/// Knots at equal shares of the pixels, kept apart.
+std::vector<float> knots_of(const std::vector<Sample>& samples) {
+    std::vector<float> sorted;
+    for (const Sample& s : samples) sorted.push_back(s.tele);
+    std::sort(sorted.begin(), sorted.end());
+    std::vector<float> knots;
+    for (std::size_t i = 0; i < knot_count; ++i) {
+        const double share = 0.002 + 0.996 * static_cast<double>(i) / (knot_count - 1);
+        float knot =
+            sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1))];
+        if (!knots.empty()) knot = std::max(knot, knots.back() + 0.004F);
+        knots.push_back(knot);
+    }
+    return knots;
+}
+
+/// Normal equations of one round, upper triangle, and the spread of the residuals before it.
+struct Equations {
+    std::vector<double> matrix = std::vector<double>(unknowns * unknowns, 0.0);
+    std::vector<double> right = std::vector<double>(unknowns, 0.0);
+    double sigma = 0;  ///< 1.4826 MAD, at least 0.004
+};
+
+/// wide = f(tele) + f_before(tele) (a x + b y + c r^2).
+///
+/// solution  of the round before: values at the knots, then a, b, c
+/// sigma     of the round before, for Tukey's weights; 0 weighs by the gradient alone
+Equations equations_of(const std::vector<Sample>& samples, const std::vector<float>& knots,
+                       const std::vector<double>& solution, double sigma) {
+    const ToneCurve before(
+        knots, {solution.begin(), solution.begin() + static_cast<std::ptrdiff_t>(knot_count)});
+    Equations sums;
+    std::vector<float> residuals;
+    residuals.reserve(samples.size());
+    for (const Sample& s : samples) {
+        const std::size_t i = piece_of(knots, s.tele);
+        const auto t = static_cast<double>((s.tele - knots[i]) / (knots[i + 1] - knots[i]));
+        const auto made = static_cast<double>(before(s.tele));
+        const auto x = static_cast<double>(s.x), y = static_cast<double>(s.y);
+        const std::array<std::size_t, 5> index{i, i + 1, knot_count, knot_count + 1,
+                                               knot_count + 2};
+        const std::array<double, 5> column{1 - t, t, made * x, made * y, made * (x * x + y * y)};
+        double explained = 0;
+        for (std::size_t p = 0; p < 5; ++p) explained += column[p] * solution[index[p]];
+        const double residual = static_cast<double>(s.wide) - explained;
+        residuals.push_back(static_cast<float>(std::abs(residual)));
+        const double weight =
+            static_cast<double>(s.weight) * (sigma > 0 ? tukey_weight(residual, 4.7 * sigma) : 1);
+        if (weight <= 0) continue;
+        for (std::size_t p = 0; p < 5; ++p) {
+            sums.right[index[p]] += weight * column[p] * static_cast<double>(s.wide);
+            for (std::size_t q = p; q < 5; ++q) {
+                sums.matrix[index[p] * unknowns + index[q]] += weight * column[p] * column[q];
+            }
+        }
+    }
+    const auto middle = residuals.begin() + static_cast<std::ptrdiff_t>(residuals.size() / 2);
+    std::nth_element(residuals.begin(), middle, residuals.end());
+    sums.sigma = std::max(1.4826 * static_cast<double>(*middle), 0.004);
+    return sums;
+}
+
 }  // namespace
 
 ToneCurve::ToneCurve(std::vector<float> knots, std::vector<float> values)
@@ -69,9 +132,7 @@ ToneCurve::ToneCurve(std::vector<float> knots, std::vector<float> values)
 
 float ToneCurve::operator()(float v) const {
     if (knots_.empty()) return v;
-    const auto at = std::upper_bound(knots_.begin(), knots_.end(), v) - knots_.begin() - 1;
-    const auto i = static_cast<std::size_t>(
-        std::clamp<std::ptrdiff_t>(at, 0, static_cast<std::ptrdiff_t>(knots_.size()) - 2));
+    const std::size_t i = piece_of(knots_, v);
     const float t = (v - knots_[i]) / (knots_[i + 1] - knots_[i]);
     return values_[i] + t * (values_[i + 1] - values_[i]);
 }
@@ -101,77 +162,21 @@ ToneCurve fit_tone(const cv::Mat& wide, const cv::Mat& tele, const cv::Mat& usab
     const std::vector<Sample> samples = gather(wide, tele, usable, window, map);
     if (samples.size() < least_pixels) return {};
 
-    // Knots at equal shares of the pixels, kept apart
-    std::vector<float> sorted;
-    for (const Sample& s : samples) sorted.push_back(s.tele);
-    std::sort(sorted.begin(), sorted.end());
-    std::vector<float> knots;
-    for (std::size_t i = 0; i < knot_count; ++i) {
-        const double share = 0.002 + 0.996 * static_cast<double>(i) / (knot_count - 1);
-        float knot =
-            sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1))];
-        if (!knots.empty()) knot = std::max(knot, knots.back() + 0.004F);
-        knots.push_back(knot);
-    }
+    const std::vector<float> knots = knots_of(samples);
 
-    // Curve and vignette: wide = f(tele) + f_before(tele) (a x + b y + c r^2), reweighted
+    // Fit curve and vignette, weighing the pixels again and again
     std::vector<double> solution(unknowns, 0.0);
     for (std::size_t i = 0; i < knot_count; ++i) solution[i] = static_cast<double>(knots[i]);
     double sigma = 0;
     for (int round = 0; round < 6; ++round) {
-        const ToneCurve before(
-            knots, {solution.begin(), solution.begin() + static_cast<std::ptrdiff_t>(knot_count)});
-        std::vector<double> a(unknowns * unknowns, 0.0), b(unknowns, 0.0);
-        std::vector<float> residuals;
-        residuals.reserve(samples.size());
-        for (const Sample& s : samples) {
-            const auto at =
-                std::upper_bound(knots.begin(), knots.end(), s.tele) - knots.begin() - 1;
-            const auto i = static_cast<std::size_t>(
-                std::clamp<std::ptrdiff_t>(at, 0, static_cast<std::ptrdiff_t>(knot_count) - 2));
-            const double t = static_cast<double>((s.tele - knots[i]) / (knots[i + 1] - knots[i]));
-            const auto made = static_cast<double>(before(s.tele));
-            const double x = static_cast<double>(s.x), y = static_cast<double>(s.y);
-            const std::array<std::size_t, 5> index{i, i + 1, knot_count, knot_count + 1,
-                                                   knot_count + 2};
-            const std::array<double, 5> column{1 - t, t, made * x, made * y,
-                                               made * (x * x + y * y)};
-            double explained = 0;
-            for (std::size_t p = 0; p < 5; ++p) explained += column[p] * solution[index[p]];
-            const double residual = static_cast<double>(s.wide) - explained;
-            residuals.push_back(static_cast<float>(std::abs(residual)));
-            const double weight = static_cast<double>(s.weight) *
-                                  (round == 0 ? 1 : tukey_weight(residual, 4.7 * sigma));
-            if (weight <= 0) continue;
-            for (std::size_t p = 0; p < 5; ++p) {
-                b[index[p]] += weight * column[p] * static_cast<double>(s.wide);
-                for (std::size_t q = p; q < 5; ++q) {
-                    a[index[p] * unknowns + index[q]] += weight * column[p] * column[q];
-                }
-            }
-        }
-        auto middle = residuals.begin() + static_cast<std::ptrdiff_t>(residuals.size() / 2);
-        std::nth_element(residuals.begin(), middle, residuals.end());
-        sigma = std::max(1.4826 * static_cast<double>(*middle), 0.004);
-
-        // Neighbouring slopes are alike
-        double diagonal = 0;
-        for (std::size_t i = 0; i < knot_count; ++i) diagonal += a[i * unknowns + i];
-        const double ridge = smoothness * diagonal / knot_count;
-        for (std::size_t i = 1; i + 1 < knot_count; ++i) {
-            const double share =
-                static_cast<double>((knots[i] - knots[i - 1]) / (knots[i + 1] - knots[i - 1]));
-            const std::array<double, 3> line{-(1 - share), 1, -share};
-            for (std::size_t p = 0; p < 3; ++p) {
-                for (std::size_t q = p; q < 3; ++q) {
-                    a[(i - 1 + p) * unknowns + i - 1 + q] += ridge * line[p] * line[q];
-                }
-            }
-        }
+        Equations equations = equations_of(samples, knots, solution, sigma);
+        sigma = equations.sigma;
+        const double diagonal = diagonal_sum(equations.matrix, unknowns, knot_count);
         for (std::size_t p = knot_count; p < unknowns; ++p) {
-            a[p * unknowns + p] += 1e-6 * diagonal;
+            equations.matrix[p * unknowns + p] += 1e-6 * diagonal;
         }
-        const std::vector<double> next = solve_symmetric(a, b);
+        add_smoothness_(equations.matrix, equations.right, knots, smoothness);
+        const std::vector<double> next = solve_symmetric(equations.matrix, equations.right);
         if (next.empty()) return {};
         solution = next;
         for (std::size_t i = 1; i < knot_count; ++i) {
