@@ -177,7 +177,7 @@ OwnError own_error(const WorkPictures& work, const PixelFit& fit, const PixelRec
     error.formal = formal_sigma(fit, crop);
     error.half_split = half_split(work, fit, crop, options);
     error.correlation = fit.correlation;
-    error.blur_difference = fit.blur_difference;
+    error.blur_difference = blur_difference(work, fit);
     error.shifts = block_shifts(work, fit.map, crop);
 
     // Judge the blocks

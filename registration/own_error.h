@@ -38,7 +38,7 @@ struct OwnError {
     double textured_share = 0;  ///< of the blocks
     double moved_share = 0;     ///< of the textured blocks: correlation below 0.8
     double correlation = 0;
-    double blur_difference = 0;  ///< LR px^2
+    double blur_difference = 0;  ///< LR px^2, NaN when it cannot be told
     double burnt_share = 0;      ///< of the crop
     double sigma_est = 0;        ///< hypot(3 max(formal, half split), 0.006)
     BlockShifts shifts;

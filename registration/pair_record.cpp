@@ -113,8 +113,7 @@ Json pair_to_json(const PairResult& pair, int index, const std::optional<PairTru
     const auto n = static_cast<std::size_t>(pair.fit.map.parameters());
     entry["model"] = name_of(pair.fit.map.model());
     entry["theta"] = numbers(pair.fit.map.theta(), n);
-    entry["refine"] = {{"blur_difference", short_number(pair.fit.blur_difference)},
-                       {"brightness", numbers(pair.fit.brightness, pair.fit.brightness.size())},
+    entry["refine"] = {{"brightness", numbers(pair.fit.brightness, pair.fit.brightness.size())},
                        {"correlation", short_number(pair.fit.correlation)},
                        {"kept", short_number(pair.fit.kept)},
                        {"pixels", pair.fit.pixels},
@@ -148,6 +147,7 @@ Json pair_to_json(const PairResult& pair, int index, const std::optional<PairTru
                                      {"value", short_number(gate.value)}};
     }
     entry["own_error"] = {{"block_rms", short_number(error.block_rms)},
+                          {"blur_difference", short_number(error.blur_difference)},
                           {"burnt_share", short_number(error.burnt_share)},
                           {"correlation", short_number(error.correlation)},
                           {"formal", short_number(error.formal)},

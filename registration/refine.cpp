@@ -70,16 +70,25 @@ AlignmentPictures level_pictures(const WorkPictures& work, double blur) {
     return pictures;
 }
 
-/// Fits the tone curve with both pictures a little blurred.
-void match_tone(WorkPictures& work, const CameraMap& map) {
-    constexpr double blur = 1;  // LR px
-    constexpr int finer = 2;
-    cv::Mat tele =
-        shrink_area(work.tele_blurred, {work.tele_blurred.cols * finer / samples_per_pixel,
-                                        work.tele_blurred.rows * finer / samples_per_pixel});
-    tele = coded(blurred(tele, blur * finer));
-    work.tone = fit_tone(coded(blurred(work.wide.light, blur)), tele,
-                         burnt_mask(work.wide.burnt) == 0, work.window, map);
+/// Both pictures a little blurred, without local contrast; tone not matched.
+constexpr double plain_blur = 1;  // LR px
+constexpr int plain_samples = 2;  // of the tele picture a wide pixel
+
+AlignmentPictures plain_pictures(const WorkPictures& work) {
+    AlignmentPictures pictures;
+    pictures.window = work.window;
+    pictures.wide = coded(blurred(work.wide.light, plain_blur));
+    const cv::Mat tele = shrink_area(work.tele_blurred,
+                                     {work.tele_blurred.cols * plain_samples / samples_per_pixel,
+                                      work.tele_blurred.rows * plain_samples / samples_per_pixel});
+    pictures.tele = coded(blurred(tele, plain_blur * plain_samples));
+    pictures.usable = burnt_mask(work.wide.burnt) == 0;
+    pictures.tele_burnt = burnt_mask(work.tele_burnt);
+    return pictures;
+}
+
+ToneCurve tone_between(const AlignmentPictures& plain, const CameraMap& map) {
+    return fit_tone(plain.wide, plain.tele, plain.usable, plain.window, map);
 }
 
 /// Where the rounds of one level end.
@@ -230,11 +239,13 @@ PixelFit refine_pixels(WorkPictures& work, const CameraMap& start, const RefineO
     const bool toned = options.brightness == Brightness::basis;
     if (options.rounds_only) {
         levels.clear();
-        if (toned) match_tone(work, fit.map);
+        if (toned) work.tone = tone_between(plain_pictures(work), fit.map);
         pictures = level_pictures(work, 0);
     }
     for (const Level& level : levels) {
-        if (toned && (&level == &levels.front() || level.blur == 0)) match_tone(work, fit.map);
+        if (toned && (&level == &levels.front() || level.blur == 0)) {
+            work.tone = tone_between(plain_pictures(work), fit.map);
+        }
         pictures = level_pictures(work, level.blur);
         const LevelEnd end =
             run_level(pictures, fit.map, options.brightness,
@@ -272,10 +283,26 @@ PixelFit refine_pixels(WorkPictures& work, const CameraMap& start, const RefineO
     fit.residual = equations.sigma;
     fit.correlation = equations.correlation;
     fit.kept = equations.kept;
-    fit.blur_difference = options.brightness == Brightness::basis ? brightness[9] : 0;
     fit.weight = alignment.weights().clone();
     fit.usable = true;
     return fit;
+}
+
+double blur_difference(const WorkPictures& work, const PixelFit& fit) {
+    constexpr auto nothing = std::numeric_limits<double>::quiet_NaN();
+    AlignmentPictures pictures = plain_pictures(work);
+    // With Brightness::gain the refinement has matched no tone
+    const ToneCurve tone = work.tone.is_identity() ? tone_between(pictures, fit.map) : work.tone;
+    pictures.tele = tone(pictures.tele);
+    Alignment alignment(pictures, Brightness::basis, rim_of(plain_blur, plain_samples));
+    alignment.read(fit.map);
+    if (alignment.pixels() < least_pixels) return nothing;
+    std::vector<double> coefficients = alignment.fit_brightness();
+    for (int round = 0; round < 3 && !coefficients.empty(); ++round) {
+        const NormalEquations equations = alignment.equations(coefficients, {});
+        coefficients = solve_symmetric(equations.matrix, equations.right);
+    }
+    return coefficients.empty() ? nothing : coefficients.back();
 }
 
 double formal_sigma(const PixelFit& fit, const PixelRect& area) {

@@ -50,11 +50,10 @@ struct PixelFit {
     std::vector<double> covariance;  ///< of the parameters, n x n
     int rounds = 0;
     std::size_t pixels = 0;
-    double residual = 0;         ///< 1.4826 MAD, units of local contrast
-    double correlation = 0;      ///< wide with its explanation over all used pixels, unweighted
-    double kept = 0;             ///< mean Tukey weight
-    double blur_difference = 0;  ///< Laplacian coefficient, LR px^2
-    cv::Mat weight;              ///< CV_32F, window's size: final Tukey weight, 0 where unusable
+    double residual = 0;     ///< 1.4826 MAD, units of local contrast
+    double correlation = 0;  ///< wide with its explanation over all used pixels, unweighted
+    double kept = 0;         ///< mean Tukey weight
+    cv::Mat weight;          ///< CV_32F, window's size: final Tukey weight, 0 where unusable
 };
 
 /// Refines a map on all usable pixels (registration.md 4.6), each level with analytic Jacobians.
@@ -62,6 +61,15 @@ struct PixelFit {
 /// work  its tone curve is fitted on the way, at the start and again before the last level
 PixelFit refine_pixels(WorkPictures& work, const CameraMap& start,
                        const RefineOptions& options = {});
+
+/// Half the difference of the blur variances of wide and tele frame (the tele frame's at LR scale,
+/// blurred to a wide pixel), LR px^2, positive when the wide frame is the softer: how much
+/// Laplacian explains the wide picture at blur 1 beside the other nine functions of the basis,
+/// Tukey weighted. Not local contrast, which gives a soft picture back most of what it has lost.
+/// NaN when fewer than 400 pixels are usable or there is no solution.
+///
+/// fit  usable
+double blur_difference(const WorkPictures& work, const PixelFit& fit);
 
 /// RMS over the check grid of `area` of the map's formal standard deviation, LR px.
 double formal_sigma(const PixelFit& fit, const PixelRect& area);

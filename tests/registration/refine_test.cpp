@@ -157,6 +157,52 @@ TEST_SUITE("unit") {
         }
     }
 
+    TEST_CASE(
+        "own_error: a frame out of focus is refused, whatever its tone; a sharp pair is not") {
+        const auto soft = [](const cv::Mat& frame, double sigma) {
+            cv::Mat result;
+            cv::GaussianBlur(frame, result, {}, sigma);
+            return result;
+        };
+        const auto judged = [](const test::ZoomPair& pair) {
+            WorkPictures work = work_of(pair);
+            const PixelFit fit = refine_pixels(work, near_truth(pair, 0.2, -0.1));
+            REQUIRE(fit.usable);
+            return own_error(work, fit, crop);
+        };
+        const auto refused = [](const OwnError& error) {
+            std::string names;
+            for (const Gate& gate : judge(error, {}, known_limits())) {
+                if (!gate.pass && gate.name.ends_with("_blurred")) names += gate.name;
+            }
+            return names;
+        };
+        for (const bool otherwise : {false, true}) {
+            CAPTURE(otherwise);
+            test::ZoomPair pair = usual_pair();
+            if (otherwise) render_otherwise(pair);
+            const OwnError sharp = judged(pair);
+            CHECK(refused(sharp) == "");
+            for (const double sigma : {1.0, 1.5, 2.5}) {  // LR px
+                CAPTURE(sigma);
+                test::ZoomPair wide = pair, tele = pair;
+                wide.wide = soft(pair.wide, sigma);
+                tele.tele = soft(pair.tele, sigma * pair.geometry.scale);
+                const OwnError wide_soft = judged(wide), tele_soft = judged(tele);
+                if (sigma == 1) {
+                    // Half the difference of the variances, while the Laplacian tells all of it
+                    CHECK(wide_soft.blur_difference - sharp.blur_difference ==
+                          doctest::Approx(0.5).epsilon(0.2));
+                    CHECK(sharp.blur_difference - tele_soft.blur_difference ==
+                          doctest::Approx(0.5).epsilon(0.2));
+                    continue;
+                }
+                CHECK(refused(wide_soft) == "wide_blurred");
+                CHECK(refused(tele_soft) == "tele_blurred");
+            }
+        }
+    }
+
     TEST_CASE("judge: each gate fires on its own figure, the first failed gate comes first") {
         OwnError good;
         good.textured_share = 1;
