@@ -137,6 +137,31 @@ void write_file(const fs::path& path, std::string_view bytes) {
     if (holder.ok()) ::fsync(holder.get());
 }
 
+TemporaryFile::TemporaryFile(const fs::path& beside) {
+    static std::atomic<unsigned> counter{0};
+    path_ = beside.parent_path() /
+            fmt::format(".{}.{}.{}.tmp", beside.filename().string(), ::getpid(), counter++);
+}
+
+TemporaryFile::~TemporaryFile() {
+    if (!path_.empty()) ::unlink(path_.c_str());
+}
+
+int TemporaryFile::become(const fs::path& path) {
+    const auto sync = [](const fs::path& what) {
+        const int descriptor = ::open(what.c_str(), O_RDONLY | O_CLOEXEC);
+        if (descriptor < 0) return errno;
+        const int code = ::fsync(descriptor) == 0 ? 0 : errno;
+        ::close(descriptor);
+        return code;
+    };
+    int code = sync(path_);
+    if (code == 0 && ::rename(path_.c_str(), path.c_str()) != 0) code = errno;
+    if (code != 0) return code;
+    path_.clear();
+    return sync(path.has_parent_path() ? path.parent_path() : fs::path("."));
+}
+
 void remove_stale_temporaries(const fs::path& folder) {
     std::error_code code;
     for (const auto& entry : fs::directory_iterator(folder, code)) {

@@ -18,6 +18,25 @@ std::string read_file(const std::filesystem::path& path);
 /// throws Error(storage) when the disk is full or the folder not writable; nothing is left behind
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
+/// A file beside another that goes away with the object unless it took the other's name: for
+/// libraries that want a path to write to.
+class TemporaryFile {
+  public:
+    /// Makes nothing yet; path() is where to write.
+    explicit TemporaryFile(const std::filesystem::path& beside);
+    ~TemporaryFile();
+    TemporaryFile(const TemporaryFile&) = delete;
+    TemporaryFile& operator=(const TemporaryFile&) = delete;
+
+    const std::filesystem::path& path() const { return path_; }
+
+    /// Syncs and renames; errno, or 0.
+    int become(const std::filesystem::path& path);
+
+  private:
+    std::filesystem::path path_;
+};
+
 /// Removes what a killed process left half written in `folder` (not below it); files of processes
 /// that still run stay.
 void remove_stale_temporaries(const std::filesystem::path& folder);

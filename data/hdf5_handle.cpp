@@ -68,4 +68,22 @@ Hdf5Handle hdf5_bool_type() {
     return type;
 }
 
+Hdf5Handle create_hdf5_file(const std::string& path) {
+    const Hdf5Handle create(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
+    const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+    H5Pset_obj_track_times(create.get(), false);
+    H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18);
+    Hdf5Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, create.get(), access.get()), H5Fclose);
+    check_hdf5(file.get());
+    return file;
+}
+
+Hdf5Handle open_hdf5_file(const std::string& path) {
+    const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 11, 0))
+    H5Pset_file_locking(access.get(), false, true);  // some network disks have no locks
+#endif
+    return {H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose};
+}
+
 }  // namespace ultrasr

@@ -62,6 +62,13 @@ void check_hdf5(long long result);
 /// What HDF5 reads and writes here.
 enum class Hdf5Sample { u8, u16, f16, f32 };
 
+/// A new file in one format for all versions of HDF5 and without times: the same bytes for the same
+/// contents. Under enter_hdf5(). throws Hdf5Failure
+Hdf5Handle create_hdf5_file(const std::string& path);
+
+/// A file to read; not ok() when it is no HDF5. Under enter_hdf5().
+Hdf5Handle open_hdf5_file(const std::string& path);
+
 std::size_t bytes_of(Hdf5Sample sample);
 Hdf5Handle type_of(Hdf5Sample sample);  ///< f16 is IEEE 754 binary16, nameless in HDF5 1.10
 Hdf5Handle hdf5_text_type();            ///< UTF-8 of any length

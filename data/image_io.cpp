@@ -8,7 +8,9 @@
 #include <bit>
 #include <cctype>
 #include <csetjmp>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <string_view>
 #include <opencv2/core.hpp>
@@ -20,8 +22,6 @@ namespace ultrasr {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr std::size_t max_pixels = std::size_t{1} << 30;  // a head that claims more is a lie
-
 const unsigned char* bytes_of(std::string_view file) {
     return reinterpret_cast<const unsigned char*>(file.data());
 }
@@ -29,9 +29,10 @@ const unsigned char* bytes_of(std::string_view file) {
 bool is_png(std::string_view file) { return file.starts_with("\x89PNG\r\n\x1a\n"); }
 bool is_jpeg(std::string_view file) { return file.starts_with("\xff\xd8\xff"); }
 
-void check_size(const fs::path& path, std::size_t width, std::size_t height) {
-    require(width > 0 && height > 0 && width <= max_pixels / height,
-            "{} claims {} x {} pixels; the limit is 2^30", path.string(), width, height);
+void check_size(const fs::path& path, std::size_t width, std::size_t height,
+                std::size_t most = DecodeOptions{}.max_pixels) {
+    require(width > 0 && height > 0 && width <= most / height,
+            "{} claims {} x {} pixels; the limit is {} pixels", path.string(), width, height, most);
 }
 
 cv::Mat to_bytes(const Image& image, Rounding rounding) {
@@ -90,8 +91,13 @@ struct PngReader {
     PngReader& operator=(const PngReader&) = delete;
 };
 
-/// Reads the head and asks for 8-bit RGB. False after a fault. No C++ object lives across longjmp.
-bool start_png(PngReader& reader, PngInput& input, ImageOrigin& origin) {
+/// What libpng is asked for besides RGB.
+struct PngWish {
+    bool keep_16_bits = false, keep_alpha = false;
+};
+
+/// Reads the head and asks for RGB. False after a fault. No C++ object lives across longjmp.
+bool start_png(PngReader& reader, PngInput& input, ImageOrigin& origin, PngWish wish = {}) {
     if (setjmp(reader.fault.jump)) return false;
     png_set_read_fn(reader.png, &input, read_png_bytes);
     png_read_info(reader.png, reader.info);
@@ -101,8 +107,13 @@ bool start_png(PngReader& reader, PngInput& input, ImageOrigin& origin) {
                       (kind & PNG_COLOR_MASK_ALPHA ? 1 : 0) +
                       (png_get_valid(reader.png, reader.info, PNG_INFO_tRNS) ? 1 : 0);
     png_set_expand(reader.png);
-    png_set_strip_16(reader.png);  // the high byte
-    png_set_strip_alpha(reader.png);
+    origin.profile = png_get_valid(reader.png, reader.info, PNG_INFO_iCCP) != 0;
+    if (!wish.keep_16_bits) {
+        png_set_strip_16(reader.png);  // the high byte
+    } else if (std::endian::native == std::endian::little) {
+        png_set_swap(reader.png);
+    }
+    if (!wish.keep_alpha) png_set_strip_alpha(reader.png);
     png_set_gray_to_rgb(reader.png);
     png_set_interlace_handling(reader.png);
     png_read_update_info(reader.png, reader.info);
@@ -120,26 +131,60 @@ bool finish_png(PngReader& reader, png_bytepp rows) {
     fail(Fault::input, "{} is a broken {} ({}); replace the file", path.string(), kind, why);
 }
 
-/// Pixels as the file holds them, 8-bit RGB, and what is known of them.
+/// Pixels as the file holds them, RGB, and what is known of them.
 struct DecodedBytes {
     cv::Mat rgb;
     ImageOrigin origin;
     int orientation = 1;  ///< EXIF, not applied
 };
 
-DecodedBytes decode_png(const fs::path& path, std::string_view file) {
+/// Four channels to three: a c + (1 - a) background, rounded.
+template <class Sample>
+cv::Mat blended(const cv::Mat& rgba, const std::array<unsigned char, 3>& over) {
+    constexpr std::uint64_t most = std::numeric_limits<Sample>::max();
+    cv::Mat rgb(rgba.size(), CV_MAKETYPE(rgba.depth(), 3));
+    for (int y = 0; y < rgba.rows; ++y) {
+        const Sample* from = rgba.ptr<Sample>(y);
+        Sample* to = rgb.ptr<Sample>(y);
+        for (int x = 0; x < rgba.cols; ++x, from += 4, to += 3) {
+            for (std::size_t c = 0; c < 3; ++c) {
+                const std::uint64_t background = over[c] * most / 255;
+                to[c] = static_cast<Sample>(
+                    (from[c] * std::uint64_t{from[3]} + background * (most - from[3]) + most / 2) /
+                    most);
+            }
+        }
+    }
+    return rgb;
+}
+
+DecodedBytes decode_png(const fs::path& path, std::string_view file, const DecodeOptions& options) {
+    // Look at the head first: what is asked for depends on what is there
+    DecodedBytes decoded;
+    {
+        PngReader head;
+        PngInput input{bytes_of(file), file.size()};
+        if (!start_png(head, input, decoded.origin))
+            fail_broken(path, "PNG", head.fault.text.data());
+    }
+    const bool deep = options.keep_16_bits && decoded.origin.bits == 16;
+    const bool alpha = options.over && decoded.origin.has_alpha();
     PngReader reader;
     PngInput input{bytes_of(file), file.size()};
-    DecodedBytes decoded;
-    if (!start_png(reader, input, decoded.origin))
+    if (!start_png(reader, input, decoded.origin, {deep, alpha}))
         fail_broken(path, "PNG", reader.fault.text.data());
     const std::size_t width = png_get_image_width(reader.png, reader.info);
     const std::size_t height = png_get_image_height(reader.png, reader.info);
-    check_size(path, width, height);
-    decoded.rgb.create(static_cast<int>(height), static_cast<int>(width), CV_8UC3);
+    check_size(path, width, height, options.max_pixels);
+    decoded.rgb.create(static_cast<int>(height), static_cast<int>(width),
+                       CV_MAKETYPE(deep ? CV_16U : CV_8U, alpha ? 4 : 3));
     std::vector<png_bytep> rows;
     for (int y = 0; y < decoded.rgb.rows; ++y) rows.push_back(decoded.rgb.ptr(y));
     if (!finish_png(reader, rows.data())) fail_broken(path, "PNG", reader.fault.text.data());
+    if (alpha) {
+        decoded.rgb = deep ? blended<std::uint16_t>(decoded.rgb, *options.over)
+                           : blended<std::uint8_t>(decoded.rgb, *options.over);
+    }
     return decoded;
 }
 
@@ -253,7 +298,34 @@ cv::Mat oriented(cv::Mat rgb, int orientation) {
 
 using Turbo = std::unique_ptr<void, int (*)(tjhandle)>;
 
-DecodedBytes decode_jpeg(const fs::path& path, std::string_view file) {
+/// True if a segment of that marker begins with the text, before the first scan.
+bool has_segment(std::string_view file, unsigned char marker, std::string_view text) {
+    const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(file[i]); };
+    for (std::size_t at = 2; at + 4 <= file.size() && byte(at) == 0xFF && byte(at + 1) != 0xDA;
+         at += 2 + (std::size_t{byte(at + 2)} << 8 | byte(at + 3))) {
+        if (byte(at + 1) == marker && file.substr(at + 4).starts_with(text)) return true;
+    }
+    return false;
+}
+
+/// CMYK to RGB without a profile. Adobe writes it inverted: 255 = no ink.
+cv::Mat rgb_of_cmyk(const cv::Mat& cmyk, bool inverted) {
+    cv::Mat rgb(cmyk.size(), CV_8UC3);
+    for (int y = 0; y < cmyk.rows; ++y) {
+        const unsigned char* from = cmyk.ptr(y);
+        unsigned char* to = rgb.ptr(y);
+        for (int x = 0; x < cmyk.cols; ++x, from += 4, to += 3) {
+            const auto light = [&](int i) { return inverted ? from[i] : 255 - from[i]; };
+            for (int c = 0; c < 3; ++c) {
+                to[c] = static_cast<unsigned char>((light(c) * light(3) + 127) / 255);
+            }
+        }
+    }
+    return rgb;
+}
+
+DecodedBytes decode_jpeg(const fs::path& path, std::string_view file,
+                         const DecodeOptions& options) {
     const Turbo turbo(tjInitDecompress(), &tjDestroy);
     if (!turbo) throw std::bad_alloc();
     int width = 0, height = 0, subsampling = 0, space = 0;
@@ -261,25 +333,36 @@ DecodedBytes decode_jpeg(const fs::path& path, std::string_view file) {
                             &space) != 0) {
         fail_broken(path, "JPEG", tjGetErrorStr2(turbo.get()));
     }
-    check_size(path, static_cast<std::size_t>(width), static_cast<std::size_t>(height));
+    check_size(path, static_cast<std::size_t>(width), static_cast<std::size_t>(height),
+               options.max_pixels);
     DecodedBytes decoded;
-    decoded.rgb.create(height, width, CV_8UC3);
+    decoded.origin.cmyk = space == TJCS_CMYK || space == TJCS_YCCK;
+    decoded.rgb.create(height, width, decoded.origin.cmyk ? CV_8UC4 : CV_8UC3);
     // A warning (premature end, corrupt data) is an error: the rest would be grey
     if (tjDecompress2(turbo.get(), bytes_of(file), file.size(), decoded.rgb.data, width,
-                      static_cast<int>(decoded.rgb.step), height, TJPF_RGB,
-                      TJFLAG_STOPONWARNING) != 0) {
-        fail_broken(path, "JPEG", tjGetErrorStr2(turbo.get()));
+                      static_cast<int>(decoded.rgb.step), height,
+                      decoded.origin.cmyk ? TJPF_CMYK : TJPF_RGB,
+                      options.allow_truncated ? 0 : TJFLAG_STOPONWARNING) != 0) {
+        if (!options.allow_truncated || tjGetErrorCode(turbo.get()) != TJERR_WARNING) {
+            fail_broken(path, "JPEG", tjGetErrorStr2(turbo.get()));
+        }
+        decoded.origin.truncated = true;
     }
+    if (decoded.origin.cmyk) {
+        decoded.rgb = rgb_of_cmyk(decoded.rgb, has_segment(file, 0xEE, "Adobe"));
+    }
+    decoded.origin.profile = has_segment(file, 0xE2, "ICC_PROFILE");
     decoded.orientation = exif_orientation(file);
     decoded.origin.channels = space == TJCS_GRAY ? 1 : 3;
     decoded.origin.lossy = true;
     return decoded;
 }
 
-DecodedBytes decode_bytes(const fs::path& path, std::string_view file) {
+DecodedBytes decode_bytes(const fs::path& path, std::string_view file,
+                          const DecodeOptions& options = {}) {
     require(!file.empty(), "{} is empty; replace the file", path.string());
-    if (is_png(file)) return decode_png(path, file);
-    if (is_jpeg(file)) return decode_jpeg(path, file);
+    if (is_png(file)) return decode_png(path, file, options);
+    if (is_jpeg(file)) return decode_jpeg(path, file, options);
     fail(Fault::input, "{} is not a PNG or JPEG picture; convert it to PNG", path.string());
 }
 
@@ -314,6 +397,18 @@ cv::Mat read_rgb8(const fs::path& path) { return decode_rgb8(read_file(path), pa
 cv::Mat decode_rgb8(std::string_view file, const fs::path& name) {
     return decode_bytes(name, file).rgb;
 }
+
+DecodedPixels decode_pixels(std::string_view file, const fs::path& name,
+                            const DecodeOptions& options) {
+    DecodedBytes bytes = decode_bytes(name, file, options);
+    DecodedPixels decoded{std::move(bytes.rgb), bytes.origin};
+    if (!options.orient || bytes.orientation == 1) return decoded;
+    decoded.origin.oriented = true;
+    decoded.rgb = oriented(std::move(decoded.rgb), bytes.orientation);
+    return decoded;
+}
+
+bool is_picture(std::string_view head) { return is_png(head) || is_jpeg(head); }
 
 std::optional<PixelSize> stored_size(std::string_view head) {
     if (is_png(head)) {

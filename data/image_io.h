@@ -1,5 +1,7 @@
 // Picture files. The only place that knows BGR order and 8 or 16 bits.
 #pragma once
+#include <array>
+#include <cstddef>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -12,10 +14,13 @@ namespace ultrasr {
 
 /// What the file held that the Image does not show.
 struct ImageOrigin {
-    int bits = 8;           ///< per sample in the file
-    int channels = 3;       ///< in the file: 1 grey, 2 grey + alpha, 3, 4
-    bool lossy = false;     ///< JPEG
-    bool oriented = false;  ///< an EXIF orientation was applied
+    int bits = 8;            ///< per sample in the file
+    int channels = 3;        ///< in the file: 1 grey, 2 grey + alpha, 3, 4
+    bool lossy = false;      ///< JPEG
+    bool oriented = false;   ///< an EXIF orientation was applied
+    bool cmyk = false;       ///< converted by (1 - C)(1 - K), no colour profile
+    bool profile = false;    ///< an ICC profile is in it, and ignored
+    bool truncated = false;  ///< a JPEG that ends too early, let through
     bool has_alpha() const { return channels == 2 || channels == 4; }
 };
 
@@ -41,6 +46,30 @@ cv::Mat read_rgb8(const std::filesystem::path& path);
 /// The same of a file in memory.
 /// name  for messages
 cv::Mat decode_rgb8(std::string_view file, const std::filesystem::path& name);
+
+/// What else can be had of a picture file.
+struct DecodeOptions {
+    bool keep_16_bits = false;     ///< CV_16UC3 for a 16-bit PNG, else the high byte
+    bool orient = true;            ///< apply an EXIF orientation
+    bool allow_truncated = false;  ///< keep what there is of a JPEG; the rest is grey
+    /// Blend transparent pixels over this colour (sRGB-encoded), else alpha is dropped.
+    std::optional<std::array<unsigned char, 3>> over;
+    std::size_t max_pixels = std::size_t{1} << 30;
+};
+
+/// Pixels in RGB order with what the file was.
+struct DecodedPixels {
+    cv::Mat rgb;  ///< CV_8UC3 or CV_16UC3
+    ImageOrigin origin;
+};
+
+/// A PNG or JPEG in memory. throws Error(input) as read_image.
+/// name  for messages
+DecodedPixels decode_pixels(std::string_view file, const std::filesystem::path& name,
+                            const DecodeOptions& options);
+
+/// True for the first bytes of a PNG or a JPEG, whatever the file is called.
+bool is_picture(std::string_view head);
 
 /// CV_8UC3, RGB order, to k / 255 by true division.
 Image image_of_rgb8(const cv::Mat& rgb);

@@ -1,12 +1,7 @@
 #include "data/pair_store.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <cerrno>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -59,11 +54,7 @@ std::vector<FilteredArray> filter_pair(const StoredPair& pair) {
 
 Hdf5Handle open_store(const fs::path& path) {
     require(fs::is_regular_file(path), "cannot read {}: it is not a regular file", path.string());
-    const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 11, 0))
-    H5Pset_file_locking(access.get(), false, true);  // some network disks have no locks
-#endif
-    Hdf5Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
+    Hdf5Handle file = open_hdf5_file(path.string());
     require(file.ok(), "{} is no HDF5 file or a broken one ({}); replace it", path.string(),
             hdf5_reason());
     return file;
@@ -163,59 +154,13 @@ PairStore::Entry entry_of(const fs::path& path, hid_t file, const std::string& g
 
 // ---- Writing ----
 
-/// A file that goes away with the object unless it was renamed.
-class TemporaryFile {
-  public:
-    explicit TemporaryFile(const fs::path& beside) {
-        static std::atomic<unsigned> counter{0};
-        path_ = beside.parent_path() /
-                fmt::format(".{}.{}.{}.tmp", beside.filename().string(), ::getpid(), counter++);
-    }
-    ~TemporaryFile() {
-        if (!path_.empty()) ::unlink(path_.c_str());
-    }
-    TemporaryFile(const TemporaryFile&) = delete;
-    TemporaryFile& operator=(const TemporaryFile&) = delete;
-
-    const fs::path& path() const { return path_; }
-
-    /// Syncs and renames; errno, or 0.
-    int become(const fs::path& path) {
-        int code = sync(path_);
-        if (code == 0 && ::rename(path_.c_str(), path.c_str()) != 0) code = errno;
-        if (code != 0) return code;
-        path_.clear();
-        return sync(path.has_parent_path() ? path.parent_path() : fs::path("."));
-    }
-
-  private:
-    static int sync(const fs::path& path) {
-        const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-        if (descriptor < 0) return errno;
-        const int code = ::fsync(descriptor) == 0 ? 0 : errno;
-        ::close(descriptor);
-        return code;
-    }
-
-    fs::path path_;
-};
-
 /// A store in the making. Throws Error(storage); leaves nothing behind unless finish() is reached.
 class StoreFile {
   public:
     explicit StoreFile(const fs::path& path) : path_(path), temporary_(path) {
         if (path.has_parent_path()) make_folders(path.parent_path());
         writing([&] {
-            // One file format for all versions of HDF5, and no times: the same bytes for the same
-            // pairs
-            const Hdf5Handle create(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
-            const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-            H5Pset_obj_track_times(create.get(), false);
-            H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18);
-            file_ = {
-                H5Fcreate(temporary_.path().c_str(), H5F_ACC_TRUNC, create.get(), access.get()),
-                H5Fclose};
-            check_hdf5(file_.get());
+            file_ = create_hdf5_file(temporary_.path().string());
             put_attribute(file_.get(), "format", format_name);
             put_attribute(file_.get(), "version", format_version);
         });
