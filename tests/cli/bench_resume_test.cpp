@@ -1,6 +1,5 @@
 // ultrasr-bench loses nothing: killed, interrupted, in shards, on a full disk, the result is the
 // same.
-#include <sys/mount.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -17,6 +16,7 @@
 #include "data/file.h"
 #include "data/image_io.h"
 #include "tests/cli/bench_set.h"
+#include "tests/cli/disk.h"
 #include "tests/test.h"
 
 using namespace ultrasr;
@@ -42,30 +42,6 @@ std::string lasting(const fs::path& out) {
     }
     return all;
 }
-
-/// A small file system of its own; empty where mounting is not allowed.
-class SmallDisk {
-  public:
-    explicit SmallDisk(const std::string& options) {
-        mounted_ =
-            ::mount("ultrasr-test", folder_.path().c_str(), "tmpfs", 0, options.c_str()) == 0;
-        if (!mounted_) MESSAGE("skipped: mounting a small tmpfs needs root");
-    }
-    ~SmallDisk() {
-        if (mounted_) ::umount2(folder_.path().c_str(), MNT_DETACH);
-    }
-    SmallDisk(const SmallDisk&) = delete;
-    SmallDisk& operator=(const SmallDisk&) = delete;
-    bool usable() const { return mounted_; }
-    const fs::path& path() const { return folder_.path(); }
-    bool remount(unsigned long flags) const {
-        return ::mount("", path().c_str(), "", MS_REMOUNT | flags, nullptr) == 0;
-    }
-
-  private:
-    TemporaryFolder folder_;
-    bool mounted_ = false;
-};
 
 }  // namespace
 
@@ -177,7 +153,7 @@ TEST_SUITE("cli") {
     }
 
     TEST_CASE("ultrasr-bench: a full disk is exit 5; what was done stays and is used") {
-        const SmallDisk disk("size=300k");
+        const SmallTmpfs disk("size=300k");
         if (!disk.usable()) return;
         const TemporaryFolder folder;
         make_set(folder.path() / "set", 12, 128);
@@ -189,7 +165,7 @@ TEST_SUITE("cli") {
         CHECK(temporary_files(out).empty());
         const auto first = fs::directory_iterator(images)->path();
         const auto written = fs::last_write_time(first);
-        REQUIRE(::mount("", disk.path().c_str(), "", MS_REMOUNT, "size=20m") == 0);
+        disk.remount("size=20m");
         CHECK(bench(folder.path() / "set", out).exit == 0);
         CHECK(fs::last_write_time(first) == written);
     }
@@ -204,9 +180,9 @@ TEST_SUITE("cli") {
             check_refused(bench(folder.path() / "set", closed / "out"), 5, {"Permission denied"});
             return;
         }
-        const SmallDisk disk("size=1m");
+        const SmallTmpfs disk("size=1m");
         if (!disk.usable()) return;
-        REQUIRE(disk.remount(MS_RDONLY));
+        disk.remount("", true);
         check_refused(bench(folder.path() / "set", disk.path() / "out"), 5,
                       {"Read-only file system"});
     }

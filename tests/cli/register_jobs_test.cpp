@@ -13,6 +13,7 @@
 #include "data/image_io.h"
 #include "data/pair_store.h"
 #include "tests/cli/bench_set.h"
+#include "tests/cli/disk.h"
 #include "tests/cli/register_series.h"
 #include "tests/test.h"
 

@@ -12,6 +12,7 @@
 #include "data/base/random.h"
 #include "data/file.h"
 #include "tests/cli/bench_set.h"
+#include "tests/cli/disk.h"
 #include "tests/cli/register_series.h"
 #include "tests/test.h"
 
