@@ -47,43 +47,70 @@ struct Ranges {
     }
 };
 
+/// Taps outside of the ranges as zeros, which add nothing.
+std::vector<float> worthwhile_taps(const BlurKernel& kernel) {
+    std::vector<float> taps(kernel.taps.size(), 0.0F);
+    for (int j = 0; j < kernel.size; ++j) {
+        const TapRow& range = kernel.rows[static_cast<std::size_t>(j)];
+        for (int i = range.first; i <= range.last; ++i) {
+            const auto at = static_cast<std::size_t>(j * kernel.size + i);
+            taps[at] = kernel.taps[at];
+        }
+    }
+    return taps;
+}
+
 Planar blur_all_taps(const Planar& picture, const BlurKernel& kernel) {
-    const int w = picture.width(), R = kernel.size / 2;
+    const int w = picture.width(), h = picture.height(), R = kernel.size / 2;
     const Planar source = padded(picture, R);
     const Ranges ranges(kernel);
-    Planar out(picture.channels(), picture.height(), w);
+    const std::vector<float> taps = worthwhile_taps(kernel);
+    const int *first = ranges.first.data(), *last = ranges.last.data();
+    Planar out(picture.channels(), h, w);
     for (int c = 0; c < picture.channels(); ++c) {
         for (int x0 = 0; x0 < w; x0 += strip) {
-            for (int y = 0; y < picture.height(); ++y) {
-                float* to = out.row_(c, y) + x0;
-                for_each_lane(std::min(strip, w - x0), [&](int x, auto v) {
+            const int columns = std::min(strip, w - x0);
+            for (int y = 0; y + 1 < h; y += 2) {
+                float *upper = out.row_(c, y) + x0, *lower = out.row_(c, y + 1) + x0;
+                for_each_lane(columns, [&](int x, auto v) {
+                    decltype(v) a, b;
                     const auto row = [&](int j) { return source.row(c, y + j) + x0 + x; };
-                    store(to + x,
-                          blur_full<decltype(v)>(kernel.taps.data(), kernel.size,
-                                                 ranges.first.data(), ranges.last.data(), row));
+                    blur_full_two(taps.data(), kernel.size, first, last, row, a, b);
+                    store(upper + x, a);
+                    store(lower + x, b);
                 });
             }
+            if (h % 2 == 0) continue;
+            float* to = out.row_(c, h - 1) + x0;
+            for_each_lane(columns, [&](int x, auto v) {
+                const auto row = [&](int j) { return source.row(c, h - 1 + j) + x0 + x; };
+                store(to + x, blur_full<decltype(v)>(taps.data(), kernel.size, first, last, row));
+            });
         }
     }
     return out;
 }
 
 Planar blur_in_pairs(const Planar& picture, const BlurKernel& kernel) {
-    const int w = picture.width(), R = kernel.size / 2;
+    const int w = picture.width(), h = picture.height(), R = kernel.size / 2;
     const Planar source = padded(picture, R);
     const Ranges ranges(kernel);
-    Planar out(picture.channels(), picture.height(), w);
+    const int *first = ranges.first.data(), *last = ranges.last.data();
+    const float* taps = kernel.taps.data();
+    Planar out(picture.channels(), h, w);
     const int sum_width = strip + 2 * R;
-    std::vector<float> sums(static_cast<std::size_t>(R + 1) * static_cast<std::size_t>(sum_width));
+    const std::size_t all_sums =
+        static_cast<std::size_t>(R + 1) * static_cast<std::size_t>(sum_width);
+    std::vector<float> sums(2 * all_sums);
     for (int c = 0; c < picture.channels(); ++c) {
         for (int x0 = 0; x0 < w; x0 += strip) {
             const int columns = std::min(strip, w - x0), width = columns + 2 * R;
-            for (int y = 0; y < picture.height(); ++y) {
-                // Add the rows in pairs, once for all taps of a row
+            // Add the rows in pairs, once for all taps of a row
+            const auto add_rows = [&](int y, float* to) {
                 for (int d = 0; d <= R; ++d) {
                     const std::size_t j = static_cast<std::size_t>(R + d);
                     if (ranges.last[j] < ranges.first[j]) continue;
-                    float* sum = sums.data() + d * sum_width;
+                    float* sum = to + d * sum_width;
                     const float* above = source.row(c, y + R - d) + x0;
                     const float* below = source.row(c, y + R + d) + x0;
                     if (d == 0) {
@@ -92,16 +119,32 @@ Planar blur_in_pairs(const Planar& picture, const BlurKernel& kernel) {
                     }
                     for (int i = 0; i < width; ++i) sum[i] = above[i] + below[i];
                 }
-                float* to = out.row_(c, y) + x0;
+            };
+            for (int y = 0; y + 1 < h; y += 2) {
+                add_rows(y, sums.data());
+                add_rows(y + 1, sums.data() + all_sums);
+                float *upper = out.row_(c, y) + x0, *lower = out.row_(c, y + 1) + x0;
                 for_each_lane(columns, [&](int x, auto v) {
                     using V = decltype(v);
-                    const auto pair = [&](int d, int i, V) {
-                        return loaded<V>(sums.data() + d * sum_width + x + i);
+                    V a, b;
+                    const auto pair = [&](std::size_t which, int d, int i, V) {
+                        return loaded<V>(sums.data() + which * all_sums + d * sum_width + x + i);
                     };
-                    store(to + x, blur_folded<V>(kernel.taps.data(), kernel.size,
-                                                 ranges.first.data(), ranges.last.data(), pair));
+                    blur_folded_two(taps, kernel.size, first, last, pair, a, b);
+                    store(upper + x, a);
+                    store(lower + x, b);
                 });
             }
+            if (h % 2 == 0) continue;
+            add_rows(h - 1, sums.data());
+            float* to = out.row_(c, h - 1) + x0;
+            for_each_lane(columns, [&](int x, auto v) {
+                using V = decltype(v);
+                const auto pair = [&](int d, int i, V) {
+                    return loaded<V>(sums.data() + d * sum_width + x + i);
+                };
+                store(to + x, blur_folded<V>(taps, kernel.size, first, last, pair));
+            });
         }
     }
     return out;
@@ -112,7 +155,7 @@ Planar blur_by_axes(const Planar& picture, const float* middle_tap, int radius) 
     const int w = picture.width(), h = picture.height();
     Planar across(picture.channels(), h, w), out(picture.channels(), h, w);
     std::vector<float> line(static_cast<std::size_t>(w + 2 * radius));
-    std::vector<const float*> rows(static_cast<std::size_t>(2 * radius + 1));
+    std::vector<const float*> rows(static_cast<std::size_t>(2 * radius + 2));
     for (int c = 0; c < picture.channels(); ++c) {
         for (int y = 0; y < h; ++y) {
             const float* from = picture.row(c, y);
@@ -130,19 +173,24 @@ Planar blur_by_axes(const Planar& picture, const float* middle_tap, int radius) 
                                            [&](int d, V) { return loaded<V>(here + d); }));
             });
         }
+        // Two rows at once; the second of the last two may be one that is not there
         for (int x0 = 0; x0 < w; x0 += strip) {
-            for (int y = 0; y < h; ++y) {
-                for (int d = -radius; d <= radius; ++d) {
+            for (int y = 0; y < h; y += 2) {
+                for (int d = -radius; d <= radius + 1; ++d) {
                     rows[static_cast<std::size_t>(d + radius)] =
                         across.row(c, reflect_101(y + d, h)) + x0;
                 }
-                float* to = out.row_(c, y) + x0;
+                float* upper = out.row_(c, y) + x0;
+                float* lower = y + 1 < h ? out.row_(c, y + 1) + x0 : nullptr;
                 for_each_lane(std::min(strip, w - x0), [&](int x, auto v) {
                     using V = decltype(v);
                     const auto at = [&](int d, V) {
                         return loaded<V>(rows[static_cast<std::size_t>(d + radius)] + x);
                     };
-                    store(to + x, blur_axis<V>(middle_tap, radius, at));
+                    V a, b;
+                    blur_axis_two(middle_tap, radius, at, a, b);
+                    store(upper + x, a);
+                    if (lower) store(lower + x, b);
                 });
             }
         }

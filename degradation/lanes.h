@@ -12,6 +12,11 @@
 #else
 #define ULTRASR_AVX2 0
 #endif
+#if defined(__AVX512F__) && ULTRASR_AVX2
+#define ULTRASR_AVX512 1
+#else
+#define ULTRASR_AVX512 0
+#endif
 
 namespace ultrasr {
 
@@ -40,64 +45,132 @@ ULTRASR_HOST_DEVICE V loaded(const float* from) {
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wpsabi"  // plain x86-64 passes them in memory: all is inlined
 
-/// Eight neighbours.
-struct Lanes {
-    typedef float Vector __attribute__((vector_size(32)));
+// Files of one program may be compiled for different processors: each kind has its own names, so
+// that the linker does not take one for the other.
+#if ULTRASR_AVX512
+inline namespace lanes_avx512 {
+#elif ULTRASR_AVX2
+inline namespace lanes_avx2 {
+#else
+inline namespace lanes_plain {
+#endif
+
+template <int n>
+struct VectorOf;  // GCC does not take the attribute with a template's parameter
+template <>
+struct VectorOf<8> {
+    typedef float type __attribute__((vector_size(32)));
+};
+template <>
+struct VectorOf<16> {
+    typedef float type __attribute__((vector_size(64)));
+};
+
+/// n neighbours in one register.
+template <int n>
+struct LaneVector {
+    using Vector = typename VectorOf<n>::type;
     Vector v;
 
-    Lanes() = default;
-    Lanes(Vector vector) : v(vector) {}
-    Lanes(float all) : v(Vector{} + all) {}
-    friend Lanes operator+(Lanes a, Lanes b) { return a.v + b.v; }
-    friend Lanes operator-(Lanes a, Lanes b) { return a.v - b.v; }
-    friend Lanes operator*(Lanes a, Lanes b) { return a.v * b.v; }
-    friend Lanes operator/(Lanes a, Lanes b) { return a.v / b.v; }
+    LaneVector() = default;
+    LaneVector(Vector vector) : v(vector) {}
+    LaneVector(float all) : v(Vector{} + all) {}
+    friend LaneVector operator+(LaneVector a, LaneVector b) { return a.v + b.v; }
+    friend LaneVector operator-(LaneVector a, LaneVector b) { return a.v - b.v; }
+    friend LaneVector operator*(LaneVector a, LaneVector b) { return a.v * b.v; }
+    friend LaneVector operator/(LaneVector a, LaneVector b) { return a.v / b.v; }
 };
+
+/// Eight neighbours: a row of a JPEG block.
+using Lanes = LaneVector<8>;
 constexpr int lanes = 8;
 
-inline void load(Lanes& to, const float* from) { std::memcpy(&to.v, from, sizeof to.v); }
-inline void store(float* to, Lanes from) { std::memcpy(to, &from.v, sizeof from.v); }
+template <int n>
+void load(LaneVector<n>& to, const float* from) {
+    std::memcpy(&to.v, from, sizeof to.v);
+}
+template <int n>
+void store(float* to, LaneVector<n> from) {
+    std::memcpy(to, &from.v, sizeof from.v);
+}
 
+// In terms of single values, unless the processor has better
+template <int n>
+LaneVector<n> fused(LaneVector<n> a, LaneVector<n> b, LaneVector<n> c) {
+    LaneVector<n> r;
+    for (int i = 0; i < n; ++i) r.v[i] = std::fma(a.v[i], b.v[i], c.v[i]);
+    return r;
+}
+template <int n>
+LaneVector<n> round_even(LaneVector<n> a) {
+    for (int i = 0; i < n; ++i) a.v[i] = std::rint(a.v[i]);
+    return a;
+}
+template <int n>
+LaneVector<n> cut(LaneVector<n> a) {
+    for (int i = 0; i < n; ++i) a.v[i] = std::floor(a.v[i]);
+    return a;
+}
 #if ULTRASR_AVX2
-inline Lanes fused(Lanes a, Lanes b, Lanes c) { return Lanes(_mm256_fmadd_ps(a.v, b.v, c.v)); }
+template <>
+inline LaneVector<8>::LaneVector(float all) : v(_mm256_set1_ps(all)) {}
+template <>
+inline Lanes fused(Lanes a, Lanes b, Lanes c) {
+    return Lanes(_mm256_fmadd_ps(a.v, b.v, c.v));
+}
+template <>
 inline Lanes round_even(Lanes a) {
     return Lanes(_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
-inline Lanes cut(Lanes a) { return Lanes(_mm256_floor_ps(a.v)); }
-#else
+template <>
 inline Lanes cut(Lanes a) {
-    for (int i = 0; i < lanes; ++i) a.v[i] = std::floor(a.v[i]);
-    return a;
-}
-inline Lanes fused(Lanes a, Lanes b, Lanes c) {
-    Lanes r;
-    for (int i = 0; i < lanes; ++i) r.v[i] = std::fma(a.v[i], b.v[i], c.v[i]);
-    return r;
-}
-inline Lanes round_even(Lanes a) {
-    for (int i = 0; i < lanes; ++i) a.v[i] = std::rint(a.v[i]);
-    return a;
+    return Lanes(_mm256_floor_ps(a.v));
 }
 #endif
-inline Lanes clamp(Lanes a, float lo, float hi) {
-    const Lanes low(lo), high(hi);
+#if ULTRASR_AVX512
+using Part = LaneVector<16>;
+template <>
+inline Part::LaneVector(float all) : v(_mm512_set1_ps(all)) {}
+template <>
+inline Part fused(Part a, Part b, Part c) {
+    return Part(_mm512_fmadd_ps(a.v, b.v, c.v));
+}
+template <>
+inline Part round_even(Part a) {
+    return Part(
+        _mm512_maskz_roundscale_ps(0xFFFF, a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+template <>
+inline Part cut(Part a) {
+    return Part(_mm512_maskz_roundscale_ps(0xFFFF, a.v, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC));
+}
+constexpr int part_lanes = 16;
+#else
+using Part = Lanes;
+constexpr int part_lanes = 8;
+#endif
+
+template <int n>
+LaneVector<n> clamp(LaneVector<n> a, float lo, float hi) {
+    const LaneVector<n> low(lo), high(hi);
     a.v = a.v < low.v ? low.v : a.v;
     a.v = a.v > high.v ? high.v : a.v;
     return a;
 }
-inline Lanes exceeds(Lanes a, float threshold) {
-    const Lanes t(threshold), one(1.0F), zero(0.0F);
-    const Lanes magnitude(a.v < zero.v ? -a.v : a.v);
-    return Lanes(magnitude.v > t.v ? one.v : zero.v);
+template <int n>
+LaneVector<n> exceeds(LaneVector<n> a, float threshold) {
+    const LaneVector<n> t(threshold), one(1.0F), zero(0.0F);
+    const LaneVector<n> magnitude(a.v < zero.v ? -a.v : a.v);
+    return LaneVector<n>(magnitude.v > t.v ? one.v : zero.v);
 }
 
-/// Thirty-two neighbours: enough independent sums to keep both multipliers of a core busy.
+/// Four registers of neighbours: enough independent sums to keep the multipliers of a core busy.
 struct WideLanes {
-    Lanes a, b, c, d;
+    Part a, b, c, d;
 
     WideLanes() = default;
     WideLanes(float all) : a(all), b(all), c(all), d(all) {}
-    WideLanes(Lanes p, Lanes q, Lanes r, Lanes s) : a(p), b(q), c(r), d(s) {}
+    WideLanes(Part p, Part q, Part r, Part s) : a(p), b(q), c(r), d(s) {}
     friend WideLanes operator+(const WideLanes& x, const WideLanes& y) {
         return {x.a + y.a, x.b + y.b, x.c + y.c, x.d + y.d};
     }
@@ -111,23 +184,19 @@ struct WideLanes {
         return {x.a / y.a, x.b / y.b, x.c / y.c, x.d / y.d};
     }
 };
-constexpr int wide_lanes = 32;
+constexpr int wide_lanes = 4 * part_lanes;
 
 inline void load(WideLanes& to, const float* from) {
     load(to.a, from);
-    load(to.b, from + 8);
-    load(to.c, from + 16);
-    load(to.d, from + 24);
+    load(to.b, from + part_lanes);
+    load(to.c, from + 2 * part_lanes);
+    load(to.d, from + 3 * part_lanes);
 }
 inline void store(float* to, const WideLanes& from) {
     store(to, from.a);
-    store(to + 8, from.b);
-    store(to + 16, from.c);
-    store(to + 24, from.d);
-}
-inline WideLanes fused(float k, const WideLanes& x, const WideLanes& y) {
-    const Lanes all(k);
-    return {fused(all, x.a, y.a), fused(all, x.b, y.b), fused(all, x.c, y.c), fused(all, x.d, y.d)};
+    store(to + part_lanes, from.b);
+    store(to + 2 * part_lanes, from.c);
+    store(to + 3 * part_lanes, from.d);
 }
 inline WideLanes fused(const WideLanes& w, const WideLanes& x, const WideLanes& y) {
     return {fused(w.a, x.a, y.a), fused(w.b, x.b, y.b), fused(w.c, x.c, y.c), fused(w.d, x.d, y.d)};
@@ -143,14 +212,34 @@ inline WideLanes round_even(const WideLanes& x) {
     return {round_even(x.a), round_even(x.b), round_even(x.c), round_even(x.d)};
 }
 
-/// Calls `element(x, V{})` for x = 0, 32, ..., then 8 at a time, then one at a time.
+/// Keeps a value in registers, where the compiler would load it again for every use.
+inline void keep(float&) {}
+template <int n>
+void keep([[maybe_unused]] LaneVector<n>& x) {
+#if ULTRASR_AVX512
+    asm("" : "+v"(x.v));
+#elif ULTRASR_AVX2
+    asm("" : "+x"(x.v));
+#endif
+}
+inline void keep(WideLanes& x) {
+    keep(x.a);
+    keep(x.b);
+    keep(x.c);
+    keep(x.d);
+}
+
+/// Calls `element(x, V{})` for as many neighbours at once as there are left, down to single ones.
 template <class Element>
 void for_each_lane(int width, Element&& element) {
     int x = 0;
     for (; x + wide_lanes <= width; x += wide_lanes) element(x, WideLanes{});
+    for (; x + part_lanes <= width; x += part_lanes) element(x, Part{});
     for (; x + lanes <= width; x += lanes) element(x, Lanes{});
     for (; x < width; ++x) element(x, 0.0F);
 }
+
+}  // inline namespace
 #pragma GCC diagnostic pop
 #endif
 

@@ -74,9 +74,22 @@ inline Lanes normal_of_words(const std::uint32_t* words, const float* table) {
     const Lanes t =
         Lanes(_mm256_cvtepi32_ps(_mm256_and_si256(aligned, _mm256_set1_epi32(0x0FFFFFFF)))) *
         Lanes(0x1p-28F);
-    const __m256i at = _mm256_slli_epi32(_mm256_add_epi32(_mm256_slli_epi32(octave, 3), cell), 2);
-    const auto c = [&](int k) { return Lanes(_mm256_i32gather_ps(table + k, at, 4)); };
-    const Lanes z = fused(fused(fused(c(3), t, c(2)), t, c(1)), t, c(0));
+    // Four coefficients lie together: eight loads and a transposition beat four gathers
+    alignas(32) std::int32_t at[lanes];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(at),
+                       _mm256_slli_epi32(_mm256_add_epi32(_mm256_slli_epi32(octave, 3), cell), 2));
+    const auto pair = [&](int i) {
+        return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(table + at[i])),
+                                    _mm_loadu_ps(table + at[i + 4]), 1);
+    };
+    const __m256 p0 = pair(0), p1 = pair(1), p2 = pair(2), p3 = pair(3);
+    const __m256 low_01 = _mm256_unpacklo_ps(p0, p1), high_01 = _mm256_unpackhi_ps(p0, p1);
+    const __m256 low_23 = _mm256_unpacklo_ps(p2, p3), high_23 = _mm256_unpackhi_ps(p2, p3);
+    const Lanes c0(_mm256_shuffle_ps(low_01, low_23, 0x44));
+    const Lanes c1(_mm256_shuffle_ps(low_01, low_23, 0xEE));
+    const Lanes c2(_mm256_shuffle_ps(high_01, high_23, 0x44));
+    const Lanes c3(_mm256_shuffle_ps(high_01, high_23, 0xEE));
+    const Lanes z = fused(fused(fused(c3, t, c2), t, c1), t, c0);
     const __m256i sign = _mm256_andnot_si256(_mm256_set1_epi32(0x7FFFFFFF), word);
     return Lanes(_mm256_xor_ps(z.v, _mm256_castsi256_ps(sign)));
 #else
