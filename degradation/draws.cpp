@@ -29,9 +29,11 @@ double Draws::uniform(std::uint32_t slot, std::string_view name, Range range,
     return value;
 }
 
-bool Draws::chance(std::uint32_t slot, std::string_view name, double probability) {
+bool Draws::chance(std::uint32_t slot, std::string_view name, double probability,
+                   bool yes_is_milder) {
     const double u = unit(slot);
-    const bool yes = orientation_ == Orientation::worse_up ? u >= 1 - probability : u < probability;
+    const bool turned = orientation_ == Orientation::worse_up && !yes_is_milder;
+    const bool yes = turned ? u >= 1 - probability : u < probability;
     log_[std::string(name)] = {u, yes};
     return yes;
 }
@@ -48,10 +50,11 @@ std::size_t Draws::weighted(std::uint32_t slot, std::string_view name,
     return i;
 }
 
-std::size_t Draws::choice(std::uint32_t slot, std::string_view name, std::size_t n) {
+std::size_t Draws::choice(std::uint32_t slot, std::string_view name, std::size_t n, int first,
+                          int step) {
     const double u = unit(slot);
     const auto i = static_cast<std::size_t>(static_cast<double>(n) * u);
-    log_[std::string(name)] = {u, i};
+    log_[std::string(name)] = {u, first + step * static_cast<int>(i)};
     return i;
 }
 

@@ -41,6 +41,7 @@ enum : std::uint32_t {
     noise_field1 = 128,
     noise_field2 = 129,
     shuffle = 1000,  ///< BSRGAN's family: 32 slots an operation
+    extra = 2000,    ///< a preset's extra steps: 16 slots each
 };
 }  // namespace slot
 
@@ -66,12 +67,15 @@ class Draws {
     /// worse_up.
     double uniform(std::uint32_t slot, std::string_view name, Range range,
                    bool worse_when_small = false);
-    bool chance(std::uint32_t slot, std::string_view name, double probability);
+    /// Yes for u < probability; under worse_up for u >= 1 - probability unless `yes` is the milder.
+    bool chance(std::uint32_t slot, std::string_view name, double probability,
+                bool yes_is_milder = false);
     /// The first i with u total < weight 0 + ... + weight i.
     std::size_t weighted(std::uint32_t slot, std::string_view name,
                          std::span<const double> weights);
-    /// floor(n u).
-    std::size_t choice(std::uint32_t slot, std::string_view name, std::size_t n);
+    /// floor(n u). The log says first + step i.
+    std::size_t choice(std::uint32_t slot, std::string_view name, std::size_t n, int first = 0,
+                       int step = 1);
     /// low ... high, both included.
     int integer(std::uint32_t slot, std::string_view name, int low, int high);
 

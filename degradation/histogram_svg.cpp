@@ -102,8 +102,8 @@ std::string histogram_svg(const Json& quantities, const std::string& source,
     for (const auto& [name, q] : quantities.items()) {
         const int x = margin + i % columns * cell_width, y = top + i / columns * cell_height;
         ++i;
-        svg += fmt::format("<text x=\"{}\" y=\"{}\" font-weight=\"600\">{}</text>", x, y + 11,
-                           escaped(name));
+        svg += fmt::format("<text x=\"{}\" y=\"{}\" font-weight=\"600\" font-size=\"{}\">{}</text>",
+                           x, y + 11, name.size() > 22 ? 9 : 11, escaped(name));
         if (q.contains("ks")) {
             svg += fmt::format(
                 "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#555\">KS "

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
-#include <set>
+#include <fstream>
+#include <system_error>
 #include <fmt/format.h>
 
 #include <tbb/parallel_for.h>
@@ -26,17 +27,6 @@ constexpr char staged_folder[] = "staged";
 bool is_journal(const fs::path& path) {
     const std::string name = path.filename().string();
     return name.starts_with("journal") && name.ends_with(".jsonl");
-}
-
-template <class Visit>
-void for_each_line(const fs::path& path, Visit&& visit) {
-    const std::string text = read_file(path);
-    for (std::size_t at = 0; at < text.size();) {
-        const std::size_t end = text.find('\n', at);
-        if (end == std::string::npos) return;  // torn by a kill: not finished
-        visit(parse_json(std::string_view(text).substr(at, end - at), path.string()));
-        at = end + 1;
-    }
 }
 
 /// The options that differ, in words.
@@ -129,7 +119,7 @@ OutputFolder::OutputFolder(const DegradeRun& run) : run_(run) {
         write_file(path, dump_json(options));
     }
     read_journals();
-    if (!run.merge) log_.emplace(run.out / ("journal" + shard + ".jsonl"));
+    if (!run.merge) open_log("journal" + shard + ".jsonl");
 }
 
 void OutputFolder::read_journals() {
@@ -140,44 +130,76 @@ void OutputFolder::read_journals() {
     std::sort(journals.begin(), journals.end());
     // A finished run's records first; a journal beside them is newer
     for (const char* name : {records_name, skipped_name}) {
-        if (!fs::exists(run_.out / name)) continue;
-        for_each_line(run_.out / name, [&](const Json& line) { take_line(line, name); });
+        if (fs::exists(run_.out / name)) read_lines(run_.out / name);
     }
-    for (const fs::path& path : journals) {
-        for_each_line(path, [&](const Json& line) { take_line(line, path.string()); });
+    for (const fs::path& path : journals) read_lines(path);
+}
+
+void OutputFolder::read_lines(const fs::path& path) {
+    std::ifstream file(path, std::ios::binary);
+    Entry entry;
+    entry.file = file_number(path);
+    std::string text;
+    while (std::getline(file, text) && !file.eof()) {  // a last line without its end was torn
+        entry.length = static_cast<std::uint32_t>(text.size());
+        const Json line = parse_json(text, path.string());
+        try {
+            entry.kind = !line.contains("reason")        ? Kind::done
+                         : line.at("broken").get<bool>() ? Kind::broken
+                                                         : Kind::skipped;
+            entries_[line.at("key").get<std::string>()] = entry;
+        } catch (const Json::exception& error) {
+            fail(Fault::input, "{} is broken ({}); begin again with --restart", path.string(),
+                 error.what());
+        }
+        entry.offset += text.size() + 1;
     }
 }
 
-void OutputFolder::take_line(const Json& line, const std::string& file) {
-    try {
-        Entry entry;
-        if (line.contains("reason")) {
-            entry.skipped = line;
-        } else {
-            entry.record = line;
-            entry.files = line.at("files");
-        }
-        entry.final = file == records_name || file == skipped_name;
-        entries_[line.at("key").get<std::string>()] = std::move(entry);
-    } catch (const Json::exception& error) {
-        fail(Fault::input, "{} is broken ({}); begin again with --restart", file, error.what());
-    }
+std::uint32_t OutputFolder::file_number(const fs::path& path) {
+    const auto found = std::find(line_files_.begin(), line_files_.end(), path);
+    if (found == line_files_.end()) line_files_.push_back(path);
+    return static_cast<std::uint32_t>(std::find(line_files_.begin(), line_files_.end(), path) -
+                                      line_files_.begin());
+}
+
+std::string OutputFolder::line_of(const Entry& entry) const {
+    const fs::path& path = line_files_[entry.file];
+    std::string text(entry.length, '\0');
+    std::ifstream file(path, std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(entry.offset));
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    require(file.good(), "{} was cut short by somebody else; begin again with --restart",
+            path.string());
+    return text;
+}
+
+Json OutputFolder::json_of(const Entry& entry) const {
+    return parse_json(line_of(entry), line_files_[entry.file].string());
+}
+
+void OutputFolder::open_log(const std::string& name) {
+    const fs::path path = run_.out / name;
+    log_.emplace(path);  // cuts a torn line away
+    log_file_ = file_number(path);
+    log_size_ = fs::file_size(path);
 }
 
 void OutputFolder::check_finished(Progress& progress) {
-    std::vector<std::pair<std::string, const Entry*>> finished;
+    std::vector<std::pair<std::string, Entry>> finished;
     for (const auto& [key, entry] : entries_) {
-        if (!entry.record.is_null()) finished.emplace_back(key, &entry);
+        if (entry.kind == Kind::done) finished.emplace_back(key, entry);
     }
     std::vector<char> good(finished.size(), 1);
-    std::set<std::string> shards;  // HDF5 files are written whole or not at all
     tbb::task_arena arena(run_.threads);
     std::atomic<std::size_t> checked{0};
     arena.execute([&] {
         tbb::parallel_for(std::size_t{0}, finished.size(), [&](std::size_t i) {
-            for (const auto& [name, hash] : finished[i].second->files.items()) {
+            const Json line = json_of(finished[i].second);
+            for (const auto& [name, hash] : line.at("files").items()) {
                 const fs::path path = run_.out / name;
                 std::error_code code;
+                // HDF5 and tar files are written whole or not at all, and have a number here
                 if (!fs::is_regular_file(path, code) ||
                     (hash.is_string() && sha256_of_file(path) != hash.get<std::string>())) {
                     good[i] = 0;
@@ -196,10 +218,12 @@ bool OutputFolder::is_done(const std::string& key) const {
     return entries_.contains(key);
 }
 
-void OutputFolder::append(const Json& line) {
+void OutputFolder::append(const std::string& key, Kind kind, const Json& line) {
+    const std::string text = dump_json_line(line);
     const std::lock_guard guard(mutex_);
-    log_->append(dump_json_line(line));
-    take_line(line, "journal");
+    log_->append(text);
+    entries_[key] = {log_size_, static_cast<std::uint32_t>(text.size()), log_file_, kind};
+    log_size_ += text.size() + 1;
 }
 
 void OutputFolder::add(const std::string& key, const DegradedItem& item) {
@@ -229,12 +253,13 @@ void OutputFolder::add(const std::string& key, const DegradedItem& item) {
             break;
     }
     line["files"] = std::move(files);
-    append(line);
+    append(key, Kind::done, line);
 }
 
 void OutputFolder::add_skipped(const std::string& key, const std::string& source,
                                const std::string& why, bool broken) {
-    append({{"key", key}, {"source", source}, {"reason", why}, {"broken", broken}});
+    append(key, broken ? Kind::broken : Kind::skipped,
+           {{"key", key}, {"source", source}, {"reason", why}, {"broken", broken}});
 }
 
 fs::path OutputFolder::shard_path(std::size_t n) const {
@@ -242,7 +267,7 @@ fs::path OutputFolder::shard_path(std::size_t n) const {
            fmt::format("shard_{:04}.{}", n, run_.format == OutputFormat::tar ? "tar" : "h5");
 }
 
-void OutputFolder::write_group(std::size_t n, const std::vector<Entry*>& items,
+void OutputFolder::write_group(std::size_t n, const std::vector<Entry>& items,
                                const std::vector<fs::path>& staged) {
     if (run_.format == OutputFormat::tar) {
         join_tar(shard_path(n), staged);
@@ -250,7 +275,7 @@ void OutputFolder::write_group(std::size_t n, const std::vector<Entry*>& items,
     }
     write_shard(shard_path(n), items.size(), dump_json_line(options_of(run_)), [&](std::size_t i) {
         ShardItem item;
-        Json record = items[i]->record;
+        Json record = json_of(items[i]);
         record.erase("files");
         item.id = record["id"].get<std::string>();
         item.record = dump_json_line(record);
@@ -260,14 +285,17 @@ void OutputFolder::write_group(std::size_t n, const std::vector<Entry*>& items,
 }
 
 void OutputFolder::pack(std::size_t n, const std::vector<std::string>& keys) {
-    std::vector<Entry*> items;
+    std::vector<std::string> done;
+    std::vector<Entry> items;
     std::vector<fs::path> staged;
     for (const std::string& key : keys) {
         const auto found = entries_.find(key);
         if (found == entries_.end()) return;  // another shard's, not done yet
-        if (found->second.record.is_null()) continue;
-        items.push_back(&found->second);
-        const std::string file = found->second.files.begin().key();
+        if (found->second.kind != Kind::done) continue;
+        done.push_back(key);
+        items.push_back(found->second);
+        const Json line = json_of(found->second);
+        const std::string file = line.at("files").begin().key();
         if (file.starts_with(staged_folder)) staged.push_back(run_.out / file);
     }
     if (items.empty() || staged.empty()) return;
@@ -275,31 +303,34 @@ void OutputFolder::pack(std::size_t n, const std::vector<std::string>& keys) {
     if (staged.size() == items.size()) {
         write_group(n, items, staged);
     } else {
-        // Killed after the file was renamed and before its lines were: it holds them all
+        // Killed after the file was renamed and before all lines were: it holds them all
         require(fs::exists(shard_path(n)), "{} is missing; begin again with --restart",
                 shard_path(n).string());
     }
     // Say where they are now, then let the staged ones go
     for (std::size_t i = 0; i < items.size(); ++i) {
-        Json line = items[i]->record;
+        Json line = json_of(items[i]);
         line["files"] = {{name, i}};
-        append(line);
+        append(done[i], Kind::done, line);
     }
     for (const fs::path& path : staged) fs::remove(path);
 }
 
-void OutputFolder::write_records(const std::vector<std::string>& keys) {
-    std::string records, skipped;
+void OutputFolder::write_lines(const std::string& name, const std::vector<std::string>& keys,
+                               bool done) {
+    const fs::path path = run_.out / name;
+    TemporaryFile temporary(path);
+    std::ofstream to(temporary.path(), std::ios::binary);
     for (const std::string& key : keys) {
         const Entry& entry = entries_.at(key);
-        if (entry.record.is_null()) {
-            skipped += dump_json_line(entry.skipped) + "\n";
-        } else {
-            records += dump_json_line(entry.record) + "\n";
-        }
+        if ((entry.kind == Kind::done) == done) to << line_of(entry) << '\n';
     }
-    write_file(run_.out / records_name, records);
-    write_file(run_.out / skipped_name, skipped);
+    to.close();
+    const int code = to ? temporary.become(path) : ENOSPC;
+    if (code != 0) {
+        fail(Fault::storage, "cannot write {}: {}; free space or choose another folder",
+             path.string(), std::generic_category().message(code));
+    }
 }
 
 Json OutputFolder::finish(const std::vector<std::string>& keys, bool must) {
@@ -314,19 +345,17 @@ Json OutputFolder::finish(const std::vector<std::string>& keys, bool must) {
         const auto found = entries_.find(key);
         if (found == entries_.end()) {
             ++left;
-        } else if (!found->second.record.is_null()) {
+        } else if (found->second.kind == Kind::done) {
             ++done;
-        } else if (found->second.skipped["broken"].get<bool>()) {
-            ++broken;
         } else {
-            ++skipped;
+            ++(found->second.kind == Kind::broken ? broken : skipped);
         }
     }
     require(left == 0 || !must, "{} of {} outputs are not done yet; run their shards first", left,
             keys.size());
     if (left == 0) {
         if (run_.format != OutputFormat::folder) {
-            if (!log_) log_.emplace(run_.out / "journal.merge.jsonl");
+            if (!log_) open_log("journal.merge.jsonl");
             for (std::size_t n = 0; n * run_.shard_size < keys.size(); ++n) {
                 const auto begin = keys.begin() + static_cast<std::ptrdiff_t>(n * run_.shard_size);
                 const auto end = keys.begin() + static_cast<std::ptrdiff_t>(std::min(
@@ -334,7 +363,9 @@ Json OutputFolder::finish(const std::vector<std::string>& keys, bool must) {
                 pack(n, {begin, end});
             }
         }
-        write_records(keys);
+        // Each reads what its own predecessor or a journal holds, then takes its place
+        write_lines(skipped_name, keys, false);
+        write_lines(records_name, keys, true);
         log_.reset();
         std::error_code code;
         for (const auto& entry : fs::directory_iterator(run_.out, code)) {

@@ -1,6 +1,7 @@
 // What a run has finished, on disk: pictures, a journal while it runs, records when it is done.
 #pragma once
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -50,26 +51,35 @@ class OutputFolder {
     Json finish(const std::vector<std::string>& keys, bool must);
 
   private:
+    enum class Kind : std::uint8_t { done, skipped, broken };
+    /// Where a finished output's line lies: a run of millions must not hold their records.
     struct Entry {
-        Json record;         ///< null: skipped
-        Json skipped;        ///< {source, reason, broken}
-        Json files;          ///< {path below the folder: SHA-256 of the file}
-        bool final = false;  ///< from records.jsonl: in an HDF5 file or checked
+        std::uint64_t offset = 0;
+        std::uint32_t length = 0;
+        std::uint32_t file = 0;  ///< of line_files_
+        Kind kind = Kind::done;
     };
 
     void read_journals();
-    void take_line(const Json& line, const std::string& file);
-    void append(const Json& line);
-    void write_group(std::size_t n, const std::vector<Entry*>& items,
+    void read_lines(const std::filesystem::path& path);
+    std::uint32_t file_number(const std::filesystem::path& path);
+    std::string line_of(const Entry& entry) const;
+    Json json_of(const Entry& entry) const;
+    void open_log(const std::string& name);
+    void append(const std::string& key, Kind kind, const Json& line);
+    void write_group(std::size_t n, const std::vector<Entry>& items,
                      const std::vector<std::filesystem::path>& staged);
-    void write_records(const std::vector<std::string>& keys);
+    void write_lines(const std::string& name, const std::vector<std::string>& keys, bool done);
     std::filesystem::path shard_path(std::size_t n) const;
 
     const DegradeRun& run_;
     std::unique_ptr<FolderLock> lock_;
     mutable std::mutex mutex_;
     std::map<std::string, Entry> entries_;
+    std::vector<std::filesystem::path> line_files_;
     std::optional<LineLog> log_;
+    std::uint32_t log_file_ = 0;
+    std::uint64_t log_size_ = 0;
 };
 
 }  // namespace ultrasr

@@ -21,16 +21,17 @@ constexpr std::array<std::pair<std::string_view, Couple>, 5> couples{
      {"independent", Couple::independent},
      {"cascade", Couple::cascade}}};
 constexpr std::array modes{ResizeMode::area, ResizeMode::bilinear, ResizeMode::bicubic};
-constexpr int kernel_sizes = 8;  // 7, 9 ... 21
 
-int kernel_size(std::size_t i) { return 7 + 2 * static_cast<int>(i); }
+int draw_kernel_size(Draws& draws, std::uint32_t slot_number, const std::string& name) {
+    constexpr int sizes = 8, least = 7, step = 2;  // 7, 9 ... 21
+    return least + step * static_cast<int>(draws.choice(slot_number, name, sizes, least, step));
+}
 
 /// degradation.md 1.2.
 KernelSpec draw_kernel(Draws& draws, std::uint32_t base, const std::string& prefix,
                        const KernelDraws& d) {
     KernelSpec spec;
-    spec.size = d.fixed_size > 0 ? d.fixed_size
-                                 : kernel_size(draws.choice(base, prefix + "size", kernel_sizes));
+    spec.size = d.fixed_size > 0 ? d.fixed_size : draw_kernel_size(draws, base, prefix + "size");
     if (draws.chance(base + 1, prefix + "is_sinc", d.sinc_prob)) {
         spec.type = KernelType::sinc;
         const double low = std::numbers::pi / (spec.size < 13 ? 3 : 5);
@@ -140,7 +141,10 @@ void add_stage1(Draws& draws, const Preset& p, int scale, PixelSize input, Field
         step->antialias = antialias;
         to.push_back({"stage1.resize", "resize_scale_factor", step});
     }
-    to.push_back(noise_step(draws, slot::stage1, "stage1.", stage, p.poisson_vals, field));
+    // What levels share are the vals of their second noise, whether stage 1 is shared or not
+    const PoissonVals vals =
+        p.poisson_vals == PoissonVals::shared ? PoissonVals::content : p.poisson_vals;
+    to.push_back(noise_step(draws, slot::stage1, "stage1.", stage, vals, field));
     to.push_back(jpeg_step("stage1.jpeg",
                            draws.uniform(slot::stage1 + 6, "stage1.quality", stage.jpeg, true), p));
 }
@@ -159,7 +163,7 @@ void add_blur2(Draws& draws, const Preset& p, int scale, Tier tier, std::vector<
 /// The size between the stages: int(H / s r), the factor raised until no side is too small.
 PixelSize stage2_size(PixelSize gt, int scale, double ratio, int least) {
     const double short_side = static_cast<double>(std::min(gt.width, gt.height)) / scale;
-    if (short_side * ratio < least) ratio = std::min(1.0, least / short_side);
+    ratio = std::max(ratio, std::min(1.0, least / short_side));  // an LR below it stays so
     const auto side = [&](int n) {
         const int length = static_cast<int>(static_cast<double>(n) / scale * ratio);
         return std::max({1, length, std::min(least, n / scale)});
@@ -204,7 +208,7 @@ void add_stage2(Draws& draws, const Preset& p, PixelSize gt, LevelPlan& level, T
     KernelSpec last;
     if (draws.chance(slot::final_is_sinc, "final.is_sinc", p.final_sinc_prob)) {
         last.type = KernelType::sinc;
-        last.size = kernel_size(draws.choice(slot::final_size, "final.size", kernel_sizes));
+        last.size = draw_kernel_size(draws, slot::final_size, "final.size");
         last.omega = draws.uniform(slot::final_omega, "final.omega",
                                    {std::numbers::pi / 3, std::numbers::pi}, true);
     }
@@ -337,13 +341,15 @@ Plan make_plan(const PlanRequest& request) {
     bool undegraded = false;
     if (shares) {
         Draws draws(request.stream, 0, orientation);
-        undegraded = first.no_degradation_prob > 0 &&
-                     draws.chance(slot::no_degradation, "undegraded", first.no_degradation_prob);
+        undegraded =
+            first.no_degradation_prob > 0 &&
+            draws.chance(slot::no_degradation, "undegraded", first.no_degradation_prob, true);
         if (!undegraded) {
             add_stage1(draws, first, request.levels[0].scale, request.gt, {slot::noise_field1, 0},
                        request.tier, plan.shared);
             add_blur2(draws, first, request.levels[0].scale, request.tier, plan.shared);
         }
+        insert_extra_steps(draws, first.extra_steps, request.tier, plan.shared);
         plan.draws = draws.log();
     }
 
@@ -360,7 +366,7 @@ Plan make_plan(const PlanRequest& request) {
         if (p.pipeline != Pipeline::second_order) {
             add_shuffled(draws, p, input, level, request.tier);
         } else if (!shares && p.no_degradation_prob > 0 &&
-                   draws.chance(slot::no_degradation, "undegraded", p.no_degradation_prob)) {
+                   draws.chance(slot::no_degradation, "undegraded", p.no_degradation_prob, true)) {
             add_undegraded(level, p);
         } else if (undegraded) {
             add_undegraded(level, p);
@@ -373,6 +379,7 @@ Plan make_plan(const PlanRequest& request) {
             add_stage2(draws, p, request.gt, level, request.tier);
             add_quantise(p, level.steps);
         }
+        insert_extra_steps(draws, p.extra_steps, request.tier, level.steps);
         add_back(draws, p, request.gt, level);
         level.draws = draws.log();
     }

@@ -95,6 +95,7 @@ void visit_options(P& p, Visit&& v) {
     v.probability("transpose_prob", p.transpose_prob);
     v.integer("patch", p.patch, 0, 65536);
     v.integer("paired_crop", p.paired_crop, 0, 65536);
+    v.steps("extra_steps", p.extra_steps);
 }
 
 struct Writer {
@@ -115,6 +116,10 @@ struct Writer {
     template <std::size_t n>
     void weights(const std::string& key, const std::array<double, n>& w) {
         out[key] = w;
+    }
+    void steps(const std::string& key, const std::vector<ExtraStep>& list) {
+        out[key] = Json::array();
+        for (const ExtraStep& step : list) out[key].push_back(step.json());
     }
 };
 
@@ -191,6 +196,16 @@ class Reader {
                             "by it",
                             what_, key, sum));
             for (double& weight : w) weight /= sum;
+        }
+    }
+    void steps(const std::string& key, std::vector<ExtraStep>& list) {
+        const Json* found = find(key);
+        if (!found) return;
+        require(found->is_array(), "{}: '{}' is a list of steps", what_, key);
+        list.clear();
+        for (std::size_t i = 0; i < found->size(); ++i) {
+            list.push_back(
+                ExtraStep::from_json((*found)[i], fmt::format("{}: {}[{}]", what_, key, i)));
         }
     }
     void done() const {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "data/base/json.h"
+#include "degradation/extra_steps.h"
 #include "degradation/resize.h"
 #include "degradation/steps.h"
 
@@ -86,7 +87,8 @@ struct Preset {
     PoissonVals poisson_vals = PoissonVals::content;  ///< fixed: 256
     LrSizeRule lr_size_rule = LrSizeRule::floor;
     double hflip_prob = 0.5, vflip_prob = 0, transpose_prob = 0;
-    int patch = 512;      ///< GT side; 0: whole pictures
+    int patch = 512;  ///< GT side; 0: whole pictures
+    std::vector<ExtraStep> extra_steps;
     int paired_crop = 0;  ///< GT side of a second crop after degrading (1.11); 0: none
 
     /// All options, keys as in Real-ESRGAN's files where those have one.

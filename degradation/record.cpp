@@ -30,9 +30,36 @@ Json replayed_params(const Json& entry) {
     return params;
 }
 
-std::vector<NamedStep> steps_of(const Json& list, Tier tier) {
+std::uint64_t whole_number(const Json& object, const char* key) {
+    const Json& value = object.at(key);
+    require(value.is_number_integer() && value >= 0, "'{}' is a whole number from 0 up, not {}",
+            key, dump_json_line(value));
+    return value.get<std::uint64_t>();
+}
+
+const Json& list_at(const Json& object, const char* key) {
+    const Json& value = object.at(key);
+    require(value.is_array(), "'{}' is a list, not {}", key, dump_json_line(value));
+    return value;
+}
+
+std::uint64_t stream_id_of(const Json& record) {
+    const auto text = record.at("stream_id").get<std::string>();
+    require(!text.empty() && text.size() <= 12 &&
+                text.find_first_not_of("0123456789abcdef") == std::string::npos,
+            "'stream_id' is twelve hexadecimal digits, not '{}'", text);
+    return std::stoull(text, nullptr, 16);
+}
+
+Tier tier_of(const Json& record) {
+    const auto word = record.at("tier").get<std::string>();
+    require(word == "exact" || word == "fast", "'tier' is exact or fast, not '{}'", word);
+    return word == "fast" ? Tier::fast : Tier::exact;
+}
+
+std::vector<NamedStep> steps_of(const Json& object, const char* key, Tier tier) {
     std::vector<NamedStep> steps;
-    for (const Json& entry : list) {
+    for (const Json& entry : list_at(object, key)) {
         const std::string name = entry.at("name").get<std::string>();
         steps.push_back(while_doing("step " + name, [&] {
             return named_step(name, entry.at("step").get<std::string>(), replayed_params(entry),
@@ -147,26 +174,26 @@ Plan plan_from_record(const Json& record) {
     try {
         if (record.contains("id")) id = record["id"].get<std::string>();
         Plan plan;
-        plan.stream.seed = record.at("seed").get<std::uint64_t>();
-        plan.stream.id = std::stoull(record.at("stream_id").get<std::string>(), nullptr, 16);
-        plan.stream.variant = record.at("variant").get<std::uint32_t>();
+        plan.stream.seed = whole_number(record, "seed");
+        plan.stream.id = stream_id_of(record);
+        plan.stream.variant = static_cast<std::uint32_t>(whole_number(record, "variant"));
         plan.gt = size_of(record.at("gt"));
         plan.couple = couple(record.at("couple").get<std::string>());
-        plan.tier = record.at("tier") == "fast" ? Tier::fast : Tier::exact;
+        plan.tier = tier_of(record);
         plan.draws = record.at("draws");
-        plan.shared = steps_of(record.at("shared"), plan.tier);
-        for (const Json& entry : record.at("levels")) {
+        plan.shared = steps_of(record, "shared", plan.tier);
+        for (const Json& entry : list_at(record, "levels")) {
             LevelPlan level;
-            level.scale = entry.at("scale").get<int>();
+            level.scale = static_cast<int>(whole_number(entry, "scale"));
             level.preset = entry.at("preset").get<std::string>();
-            level.level = entry.at("level").get<std::uint32_t>();
+            level.level = static_cast<std::uint32_t>(whole_number(entry, "level"));
             level.lr = size_of(entry.at("lr"));
             level.input = entry.value("input", -1);
             require(level.input < static_cast<int>(plan.levels.size()),
                     "a level is made from one that comes later");
             level.draws = entry.at("draws");
-            level.steps = steps_of(entry.at("steps"), plan.tier);
-            level.back = steps_of(entry.at("back"), plan.tier);
+            level.steps = steps_of(entry, "steps", plan.tier);
+            level.back = steps_of(entry, "back", plan.tier);
             plan.levels.push_back(std::move(level));
         }
         return plan;

@@ -162,6 +162,10 @@ ShardFile::ShardFile(const fs::path& path) : path_(path) {
         check_hdf5(file.get());
         const auto format = attribute_value(file.get(), "format");
         if (!format || *format != format_name) fail_broken(path, "it says so nowhere");
+        const auto version = attribute_value(file.get(), "version");
+        require(version == Json(format_version),
+                "{} is a shard of version {}, this program reads {}; take a newer program",
+                path.string(), version ? version->dump() : "none", format_version);
         ids_ = read_texts(file.get(), "id");
         const auto visit = [](hid_t, const char* name, const H5L_info_t*, void* to) -> herr_t {
             const std::string word = name;

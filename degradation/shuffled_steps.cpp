@@ -62,6 +62,20 @@ Eigen eigen_of(Matrix a) {
     return {v, {a[0][0], a[1][1], a[2][2]}};
 }
 
+/// The left singular vectors of a matrix in columns, the largest singular value first as LAPACK
+/// orders them: which channel gets which variance depends on it.
+Matrix left_singular_vectors(const Matrix& m) {
+    const Eigen e = eigen_of(product(m, transposed(m)));
+    std::array<std::size_t, 3> order{0, 1, 2};
+    std::sort(order.begin(), order.end(),
+              [&](std::size_t a, std::size_t b) { return e.values[a] > e.values[b]; });
+    Matrix U{};
+    for (std::size_t i = 0; i < 3; ++i) {
+        for (std::size_t j = 0; j < 3; ++j) U[i][j] = e.vectors[i][order[j]];
+    }
+    return U;
+}
+
 FieldName field_of(JsonFields& fields) {
     const int slot = fields.integer("field", 300), level = fields.integer("level", 0);
     require(slot >= 0 && slot <= 0xFFFF && level >= 0 && level <= 0xFF,
@@ -94,7 +108,7 @@ std::array<std::array<double, 3>, 3> correlated_mixing(const std::array<double, 
                                                        double strength) {
     Matrix m{};
     for (std::size_t i = 0; i < 9; ++i) m[i / 3][i % 3] = a[i];
-    const Matrix U = eigen_of(product(m, transposed(m))).vectors;
+    const Matrix U = left_singular_vectors(m);
     Matrix D{};
     for (std::size_t i = 0; i < 3; ++i) D[i][i] = d[i];
     Matrix covariance = product(transposed(U), product(D, U));

@@ -38,9 +38,8 @@ struct ShiftedDownsampleStep : Step {
 };
 
 /// The mixing matrix of noise with covariance |strength^2 U^T diag(d) U|, element by element, where
-/// U's columns are the left singular vectors of `a`; eigenvalues by their magnitude, as
-/// numpy.random.multivariate_normal takes them.
-/// Source: BSRGAN's add_Gaussian_noise.
+/// U's columns are the left singular vectors of `a`, largest value first; eigenvalues by their
+/// magnitude, as numpy.random.multivariate_normal takes them. Source: BSRGAN's add_Gaussian_noise.
 std::array<std::array<double, 3>, 3> correlated_mixing(const std::array<double, 3>& d,
                                                        const std::array<double, 9>& a,
                                                        double strength);

@@ -23,6 +23,16 @@ bool begins_like_a_picture(const fs::path& path) {
     return is_picture({head.data(), static_cast<std::size_t>(file.gcount())});
 }
 
+/// A link to a folder that it lies in: following it would list the same pictures for ever.
+bool leads_up(const fs::directory_entry& entry) {
+    std::error_code code;
+    if (!entry.is_symlink(code) || !entry.is_directory(code)) return false;
+    const fs::path target = fs::canonical(entry.path(), code);
+    const fs::path here = fs::canonical(entry.path().parent_path(), code);
+    return std::mismatch(target.begin(), target.end(), here.begin(), here.end()).first ==
+           target.end();
+}
+
 cv::Mat luma8(const cv::Mat& rgb) {
     cv::Mat eight = rgb, luma;
     if (rgb.depth() == CV_16U) rgb.convertTo(eight, CV_8U, 1.0 / 257);
@@ -112,8 +122,11 @@ SourceList list_sources(const fs::path& root) {
     fs::recursive_directory_iterator walk(root, fs::directory_options::follow_directory_symlink,
                                           code);
     require(!code, "{} cannot be read: {}", root.string(), code.message());
-    for (const fs::directory_entry& entry : walk) {
-        if (!entry.is_regular_file(code)) continue;
+    for (; walk != fs::recursive_directory_iterator(); walk.increment(code)) {
+        const fs::directory_entry& entry = *walk;
+        if (leads_up(entry)) walk.disable_recursion_pending();
+        std::error_code unknown;
+        if (!entry.is_regular_file(unknown)) continue;
         if (begins_like_a_picture(entry.path())) {
             list.files.push_back(
                 {entry.path(), entry.path().lexically_relative(root).generic_string()});
@@ -121,6 +134,7 @@ SourceList list_sources(const fs::path& root) {
             ++list.others;
         }
     }
+    require(!code, "{} cannot be read: {}", root.string(), code.message());
     require(!list.files.empty(), "{} holds no PNG or JPEG picture ({} other files)", root.string(),
             list.others);
     std::sort(list.files.begin(), list.files.end(),

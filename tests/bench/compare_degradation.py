@@ -14,7 +14,8 @@ draws, `mean ms` the mean (of the work, not of the rounds). Sharpening does not 
 and is timed on 16 pictures.
 
 Our program prints one JSON line a configuration: what ("exact usm", "exact", "fast usm", "fast"),
-scale, ms_per_image (a median), threads. It draws its own parameters from the same preset. Rounds
+scale, ms_per_image (a median), mean_ms, threads. It draws its own parameters from the same preset,
+256 times. The ratios are of the means: a median depends on the few draws in the middle. Rounds
 alternate between the two and the best of each counts, so that other work on the machine hits both.
 Prints JSON lines: the reference's steps and totals (wall clock and CPU time), ours, the ratios.
 """
@@ -255,7 +256,7 @@ def main():
                                       stdout=subprocess.PIPE).stdout
                 for line in map(json.loads, text.decode().splitlines()):
                     key = line["what"], int(line["scale"]), int(line["threads"])
-                    if key not in ours or line["ms_per_image"] < ours[key]["ms_per_image"]:
+                    if key not in ours or line["mean_ms"] < ours[key]["mean_ms"]:
                         ours[key] = line
 
     for (batch, scale), result in best.items():
@@ -270,8 +271,8 @@ def main():
     for (what, scale, threads), line in ours.items():
         if (1, scale) not in best:
             continue
-        clock = "ms usm" if what.endswith("usm") else "ms"
-        b1, b4, mine = best[1, scale][clock], best[4, scale][clock], line["ms_per_image"]
+        clock = "mean ms usm" if what.endswith("usm") else "mean ms"
+        b1, b4, mine = best[1, scale][clock], best[4, scale][clock], line["mean_ms"]
         rows.append((what, str(scale), str(threads), f"{b1:.1f}", f"{b4:.1f}", f"{mine:.2f}",
                      f"{b1 / mine:.1f}", f"{b4 / mine:.1f}"))
         print(json.dumps({"what": what, "scale": scale, "threads": threads,

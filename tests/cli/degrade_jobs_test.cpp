@@ -332,6 +332,20 @@ TEST_SUITE("cli") {
         CHECK(imported.err.find("blur_kernel_size") != std::string::npos);
     }
 
+    TEST_CASE("ultrasr-degrade: memory does not grow with the number of outputs") {
+        const Photographs p(2, 96);
+        const Ended few = degrade(p.in, p / "few", {"--per-image", "2", "--levels", "4,8"});
+        const Ended many = degrade(p.in, p / "many", {"--per-image", "150", "--levels", "4,8"});
+        REQUIRE(few.exit == 0);
+        REQUIRE(many.exit == 0);
+        CAPTURE(few.peak_kib);
+        CAPTURE(many.peak_kib);
+        // Holding the 296 further records would take 20 MiB and more
+        CHECK(many.peak_kib - few.peak_kib < 8 * 1024);
+        const Ended again = degrade(p.in, p / "many", {"--per-image", "150", "--levels", "4,8"});
+        CHECK(again.peak_kib - few.peak_kib < 8 * 1024);
+    }
+
     TEST_CASE("ultrasr-degrade --dry-run: tells speed and space, writes nothing") {
         const Photographs p(2);
         const Ended ended = degrade(p.in, p / "out", {"--dry-run", "--json"});

@@ -79,7 +79,7 @@ void note_kernel(Sample& sample, const std::string& name, const BlurKernel& kern
 void note_drawn_kernel(Sample& sample, const Log& log, const Plan& plan, const std::string& k,
                        const std::string& stage) {
     const std::string prefix = stage + ".kernel.";
-    const int size = 7 + 2 * log.index(prefix + "size");
+    const int size = log.index(prefix + "size");
     sample.count(k + ".size", std::to_string(size));
     const auto* step = dynamic_cast<const BlurStep*>(step_of(plan, stage + ".blur")->step.get());
     REQUIRE(step != nullptr);
@@ -158,7 +158,7 @@ Sample drawn(const Preset& preset, int patch, int scale) {
         const char* const modes[] = {"area", "bilinear", "bicubic"};
         sample.count("final.mode", modes[log.index("final.mode")]);
         const bool sinc = log.yes("final.is_sinc");
-        sample.count("final.size", std::to_string(sinc ? 7 + 2 * log.index("final.size") : 1));
+        sample.count("final.size", std::to_string(sinc ? log.index("final.size") : 1));
         if (sinc) sample.value("final.omega", log.number("final.omega"));
         note_kernel(sample, "final",
                     dynamic_cast<const BlurStep*>(step_of(plan, "final.blur")->step.get())->kernel);

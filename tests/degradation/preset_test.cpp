@@ -72,6 +72,7 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> table{
     {"hflip_prob", {".5", "", "", "", "", "", "", ""}},
     {"vflip_prob", {"0", "", "", "", "", "", "", ""}},
     {"transpose_prob", {"0", "", "", "", "", "", "", ""}},
+    {"extra_steps", {"[]", "", "", "", "", "", "", ""}},
 };
 
 /// A cell as JSON: digits may start with the point, words stand in single quotes.
@@ -135,7 +136,7 @@ TEST_SUITE("unit") {
             }
             CHECK(ours.size() == table.size() + 1);  // no option without a row, but for the name
         }
-        CHECK(cells == 8 * 49);
+        CHECK(cells == 8 * 50);
     }
 
     TEST_CASE("presets: the names of degradation.md 3.3, each with a title and a source") {
