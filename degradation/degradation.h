@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "data/base/json.h"
-#include "degradation/blur_kernel.h"
-#include "degradation/planar.h"
+#include "degradation/steps/blur_kernel.h"
+#include "degradation/steps/planar.h"
 
 namespace ultrasr {
 

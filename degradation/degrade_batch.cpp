@@ -9,8 +9,8 @@
 #include <tbb/parallel_for.h>
 
 #include "data/base/error.h"
-#include "degradation/device_program.h"
-#include "degradation/device_queue.h"
+#include "degradation/device/program.h"
+#include "degradation/device/queue.h"
 #include "degradation/pipeline.h"
 
 namespace ultrasr {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/file.h"
-#include "degradation/noise.h"
+#include "degradation/steps/noise.h"
 
 namespace ultrasr {
 

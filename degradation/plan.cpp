@@ -9,7 +9,7 @@
 #include "data/base/error.h"
 #include "degradation/draws.h"
 #include "degradation/shuffled_plan.h"
-#include "degradation/steps.h"
+#include "degradation/steps/steps.h"
 
 namespace ultrasr {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "data/base/json.h"
 #include "degradation/extra_steps.h"
-#include "degradation/resize.h"
-#include "degradation/steps.h"
+#include "degradation/steps/resize.h"
+#include "degradation/steps/steps.h"
 
 namespace ultrasr {
 

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <limits>
 
-#include "degradation/resize.h"
+#include "degradation/steps/resize.h"
 
 namespace ultrasr {
 

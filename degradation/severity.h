@@ -1,6 +1,6 @@
 // How hard a level is, in two numbers.
 #pragma once
-#include "degradation/planar.h"
+#include "degradation/steps/planar.h"
 
 namespace ultrasr {
 

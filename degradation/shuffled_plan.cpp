@@ -7,8 +7,8 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "degradation/exact_math.h"
-#include "degradation/shuffled_steps.h"
+#include "degradation/steps/exact_math.h"
+#include "degradation/steps/shuffled_steps.h"
 
 namespace ultrasr {
 namespace {

@@ -206,7 +206,9 @@ OwnError own_error(const WorkPictures& work, const PixelFit& fit, const PixelRec
     error.burnt_share = burnt / (static_cast<double>(crop.width) * crop.height);
 
     const double split = std::isfinite(error.half_split) ? error.half_split : 1;
-    error.sigma_est = std::hypot(3 * std::max(error.formal, split), 0.006);
+    // Blocks that disagree hint at errors common to large parts, which neither the formal sigma nor
+    // the half split sees: 0.15 covers the one such pair of the study's seeds 9500
+    error.sigma_est = std::hypot(3 * std::max(error.formal, split), 0.006, 0.15 * error.block_rms);
     return error;
 }
 

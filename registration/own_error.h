@@ -40,7 +40,7 @@ struct OwnError {
     double correlation = 0;
     double blur_difference = 0;  ///< LR px^2, NaN when it cannot be told
     double burnt_share = 0;      ///< of the crop
-    double sigma_est = 0;        ///< hypot(3 max(formal, half split), 0.006)
+    double sigma_est = 0;        ///< hypot(3 max(formal, half split), 0.006, 0.15 block_rms)
     BlockShifts shifts;
 };
 

@@ -1,7 +1,7 @@
 // Blur kernels and their application against plain sums in double precision.
-#include "degradation/blur.h"
+#include "degradation/steps/blur.h"
 
-#include "degradation/steps.h"
+#include "degradation/steps/steps.h"
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
 

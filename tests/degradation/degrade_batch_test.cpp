@@ -6,10 +6,10 @@
 #include <map>
 #include <set>
 
-#include "degradation/device_program.h"
+#include "degradation/device/program.h"
 #include "degradation/pipeline.h"
 #include "degradation/preset.h"
-#include "degradation/steps.h"
+#include "degradation/steps/steps.h"
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
 

@@ -4,7 +4,7 @@
 
 #include "data/file.h"
 #include "degradation/plan.h"
-#include "degradation/steps.h"
+#include "degradation/steps/steps.h"
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
 

@@ -1,5 +1,5 @@
 // Our elementary functions against the platform's in higher precision.
-#include "degradation/exact_math.h"
+#include "degradation/steps/exact_math.h"
 
 #include <cmath>
 #include <limits>

@@ -1,10 +1,10 @@
 // DiffJPEG's arithmetic piece by piece, odd sizes, and the real codec.
-#include "degradation/jpeg.h"
+#include "degradation/steps/jpeg.h"
 
 #include <array>
 #include <set>
 
-#include "degradation/jpeg_pixel.h"
+#include "degradation/steps/jpeg_pixel.h"
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
 

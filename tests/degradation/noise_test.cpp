@@ -1,8 +1,8 @@
 // Noise fields: each pixel computable by itself, and independent of all others.
-#include "degradation/noise.h"
+#include "degradation/steps/noise.h"
 
-#include "degradation/noise_pixel.h"
-#include "degradation/variates.h"
+#include "degradation/steps/noise_pixel.h"
+#include "degradation/steps/variates.h"
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
 

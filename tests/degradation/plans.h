@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 
 #include "degradation/plan.h"
-#include "degradation/steps.h"
+#include "degradation/steps/steps.h"
 #include "tests/degradation/steps.h"
 
 namespace ultrasr::test {

@@ -1,5 +1,5 @@
 // Resizing where the reference says nothing: single pixels, both extra modes, laws.
-#include "degradation/resize.h"
+#include "degradation/steps/resize.h"
 
 #include "tests/degradation/steps.h"
 #include "tests/test.h"

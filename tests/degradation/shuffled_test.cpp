@@ -5,7 +5,7 @@
 #include <opencv2/core.hpp>
 #include <opencv2/imgproc.hpp>
 
-#include "degradation/shuffled_steps.h"
+#include "degradation/steps/shuffled_steps.h"
 #include "tests/degradation/plans.h"
 #include "tests/test.h"
 

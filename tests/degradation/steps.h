@@ -12,7 +12,7 @@
 #include "data/base/random.h"
 #include "data/weights/safetensors.h"
 #include "degradation/degradation.h"
-#include "degradation/resize.h"
+#include "degradation/steps/resize.h"
 
 namespace ultrasr::test {
 

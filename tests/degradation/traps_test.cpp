@@ -5,11 +5,11 @@
 
 #include "data/file.h"
 #include "degradation/draws.h"
-#include "degradation/exact_math.h"
 #include "degradation/pipeline.h"
 #include "degradation/preset.h"
 #include "degradation/preset_yaml.h"
-#include "degradation/steps.h"
+#include "degradation/steps/exact_math.h"
+#include "degradation/steps/steps.h"
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
 

@@ -1,11 +1,11 @@
 // Random words, and the normal and Poisson numbers made of them.
-#include "degradation/variates.h"
+#include "degradation/steps/variates.h"
 
 #include <array>
 
 #include "data/base/philox.h"
-#include "degradation/exact_math.h"
-#include "degradation/noise.h"
+#include "degradation/steps/exact_math.h"
+#include "degradation/steps/noise.h"
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes degradation/normal_table.cpp: the normal quantile as cubics over 31 octaves x 8 cells.
+"""Makes degradation/steps/normal_table.cpp: the normal quantile as cubics over 31 octaves x 8 cells.
 
-    python3 tests/golden/make_normal_table.py degradation/normal_table.cpp
+    python3 tests/golden/make_normal_table.py degradation/steps/normal_table.cpp
 
 Needs Python 3.8 or newer, nothing else. A 31-bit number m stands for the tail v = (m + 1/2) / 2^32;
 its octave is the place of its leading bit, its cell the next three bits, t the rest in [0,1). The
@@ -47,7 +47,7 @@ def main():
     with open(sys.argv[1], "w") as out:
         out.write("// Made by tests/golden/make_normal_table.py; largest error of a cubic "
                   f"{worst:.1e}.\n")
-        out.write('#include "degradation/variates.h"\n\nnamespace ultrasr {\n\n// clang-format off\n')
+        out.write('#include "degradation/steps/variates.h"\n\nnamespace ultrasr {\n\n// clang-format off\n')
         out.write("const float normal_table[31 * 8 * 4] = {\n" + "\n".join(lines) + "\n};\n")
         out.write("// clang-format on\n\n}  // namespace ultrasr\n")
     print(f"largest error {worst:.2e}")
