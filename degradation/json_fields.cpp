@@ -79,6 +79,20 @@ std::vector<double> JsonFields::numbers(std::string_view key) {
     return out;
 }
 
+PixelSize JsonFields::size(std::string_view key) {
+    const Json* value = find(key);
+    const auto is_side = [](const Json& side) {
+        return side.is_number() && side.get<double>() >= 1 && side.get<double>() <= 65536 &&
+               side.get<double>() == std::floor(side.get<double>());
+    };
+    if (!value || !value->is_array() || value->size() != 2 || !is_side((*value)[0]) ||
+        !is_side((*value)[1])) {
+        wrong(key, "[height, width], whole numbers from 1 to 65536");
+    }
+    return {static_cast<int>((*value)[1].get<double>()),
+            static_cast<int>((*value)[0].get<double>())};
+}
+
 const Json& JsonFields::value(std::string_view key) {
     const Json* found = find(key);
     if (!found) wrong(key, "there");

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/base/geometry.h"
 #include "data/base/json.h"
 
 namespace ultrasr {
@@ -27,6 +28,8 @@ class JsonFields {
     std::string text(std::string_view key);
     std::string text(std::string_view key, std::string otherwise);
     std::vector<double> numbers(std::string_view key);
+    /// [height, width], each 1 to 65536
+    PixelSize size(std::string_view key);
     /// Any value; must be there.
     const Json& value(std::string_view key);
 

@@ -190,15 +190,16 @@ void add_quantise(const Preset& p, std::vector<NamedStep>& to) {
 }
 
 /// degradation.md 1.1, steps 4 (without its blur) to 6.
-void add_stage2(Draws& draws, const Preset& p, PixelSize gt, LevelPlan& level, Tier tier) {
+void add_stage2(Draws& draws, const Preset& p, PixelSize gt, PoissonVals vals, LevelPlan& level,
+                Tier tier) {
     const StageDraws& stage = p.stage2;
     std::vector<NamedStep>& to = level.steps;
     const double ratio = draw_factor(draws, slot::stage2, "stage2.", stage, stage.resize.low);
     const ResizeMode mode = modes[draws.choice(slot::stage2 + 2, "stage2.mode", modes.size())];
     to.push_back(size_step("stage2.resize", stage2_size(gt, level.scale, ratio, p.resize2_min_px),
                            mode, draw_antialias(draws, slot::antialias2, "stage2.antialias", p)));
-    to.push_back(noise_step(draws, slot::stage2, "stage2.", stage, p.poisson_vals,
-                            {slot::noise_field2, level.level}));
+    to.push_back(
+        noise_step(draws, slot::stage2, "stage2.", stage, vals, {slot::noise_field2, level.level}));
 
     // The final block: resize and blur before or after the second JPEG
     const double quality = draws.uniform(slot::stage2 + 6, "final.quality", stage.jpeg, true);
@@ -257,6 +258,53 @@ bool can_share(const PlanRequest& request) {
                 (!l.preset.resize1_scaled && l.preset.blur_scale == BlurScale::none)) &&
                l.preset.json() == first;
     });
+}
+
+/// The size of the picture that a level's second noise finds.
+PixelSize noise2_size(const LevelPlan& level) {
+    PixelSize size;
+    for (const NamedStep& step : level.steps) {
+        if (step.name == "stage2.noise") break;
+        const auto* resize = dynamic_cast<const ResizeStep*>(step.step.get());
+        if (!resize) continue;  // stage 2 resizes to a size, whatever came before
+        size = {resize->columns(size.width).m, resize->rows(size.height).m};
+    }
+    return size;
+}
+
+/// Gives the levels one second Gaussian field: the one that the largest picture draws anyway.
+void nest_noise2(const PlanRequest& request, Plan& plan) {
+    struct Nested {
+        NamedStep* step;
+        const GaussianNoiseStep* noise;
+        PixelSize size;
+    };
+    std::vector<Nested> all;
+    for (std::size_t i = 0; i < plan.levels.size(); ++i) {
+        if (request.levels[i].preset.noise2_field != Noise2Field::nested) continue;
+        for (NamedStep& step : plan.levels[i].steps) {
+            const auto* noise = dynamic_cast<const GaussianNoiseStep*>(step.step.get());
+            if (step.name != "stage2.noise" || !noise) continue;
+            all.push_back({&step, noise, noise2_size(plan.levels[i])});
+        }
+    }
+    if (all.empty()) return;
+    const auto pixels = [](const Nested& n) { return std::int64_t{n.size.width} * n.size.height; };
+    const auto largest =
+        std::max_element(all.begin(), all.end(),
+                         [&](const Nested& a, const Nested& b) { return pixels(a) < pixels(b); });
+    const FieldName field = largest->noise->field;  // its step is replaced below
+    // A least side may make a picture with fewer pixels longer on one axis
+    PixelSize from;
+    for (const Nested& n : all) {
+        from = {std::max(from.width, n.size.width), std::max(from.height, n.size.height)};
+    }
+    for (const Nested& n : all) {
+        auto noise = std::make_shared<GaussianNoiseStep>(*n.noise);
+        noise->field = field;
+        if (n.size != from) noise->nested_from = from;
+        n.step->step = noise;
+    }
 }
 
 /// A picture that is left as it is, but for its size (slot 70; StableSR uses GT itself, which is
@@ -376,13 +424,18 @@ Plan make_plan(const PlanRequest& request) {
                 add_stage1(draws, p, level.scale, input, field, request.tier, level.steps);
                 add_blur2(draws, p, level.scale, request.tier, level.steps);
             }
-            add_stage2(draws, p, request.gt, level, request.tier);
+            // Unrelated levels share nothing, not even their photon numbers
+            const PoissonVals vals = own_draws && p.poisson_vals == PoissonVals::shared
+                                         ? PoissonVals::content
+                                         : p.poisson_vals;
+            add_stage2(draws, p, request.gt, vals, level, request.tier);
             add_quantise(p, level.steps);
         }
         insert_extra_steps(draws, p.extra_steps, request.tier, level.steps);
         add_back(draws, p, request.gt, level);
         level.draws = draws.log();
     }
+    if (!own_fields) nest_noise2(request, plan);
     return plan;
 }
 

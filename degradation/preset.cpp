@@ -48,6 +48,8 @@ constexpr Words<JpegBackend, 2> backends{
 constexpr Words<PoissonVals, 3> vals{{{"content", PoissonVals::content},
                                       {"shared", PoissonVals::shared},
                                       {"fixed256", PoissonVals::fixed}}};
+constexpr Words<Noise2Field, 2> noise2_fields{
+    {{"independent", Noise2Field::independent}, {"nested", Noise2Field::nested}}};
 constexpr Words<bool, 2> aligns{{{"parity", false}, {"exact", true}}};
 
 /// Visits every option of a preset as (key, value); writing and reading share this list.
@@ -89,6 +91,7 @@ void visit_options(P& p, Visit&& v) {
     v.word("jpeg_pad", p.jpeg_padding, paddings);
     v.word("jpeg_backend", p.jpeg_backend, backends);
     v.word("poisson_vals", p.poisson_vals, vals);
+    v.word("noise2_field", p.noise2_field, noise2_fields);
     v.word("lr_size_rule", p.lr_size_rule, size_rules);
     v.probability("hflip_prob", p.hflip_prob);
     v.probability("vflip_prob", p.vflip_prob);

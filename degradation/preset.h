@@ -62,6 +62,11 @@ enum class ResizeBack { none, drawn, area, bilinear, bicubic };
 enum class LrSizeRule { floor, round, ceil, exact_crop, fixed_lr };
 enum class BlurScale { none, bsrgan };
 enum class GtSaved { plain, usm };
+/// Stage 2's Gaussian fields of levels that share their draws (degradation.md 3.4).
+enum class Noise2Field {
+    independent,  ///< each level has its own
+    nested,       ///< the largest picture's, averaged to the sizes of the others
+};
 
 /// Everything that the draws of one level depend on.
 struct Preset {
@@ -85,6 +90,8 @@ struct Preset {
     JpegPadding jpeg_padding = JpegPadding::zero;
     JpegBackend jpeg_backend = JpegBackend::diff;
     PoissonVals poisson_vals = PoissonVals::content;  ///< fixed: 256
+    /// Counts under the couplings stage1 and comonotone; the others have no field in common.
+    Noise2Field noise2_field = Noise2Field::independent;
     LrSizeRule lr_size_rule = LrSizeRule::floor;
     double hflip_prob = 0.5, vflip_prob = 0, transpose_prob = 0;
     int patch = 512;  ///< GT side; 0: whole pictures

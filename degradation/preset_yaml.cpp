@@ -1,5 +1,6 @@
 #include "degradation/preset_yaml.h"
 
+#include <array>
 #include <map>
 #include <set>
 #include <fmt/format.h>
@@ -37,6 +38,9 @@ const std::map<std::string, std::string> inert{
     {"percep_gt_usm", "a setting of the losses"},
     {"gan_gt_usm", "a setting of the losses"},
 };
+/// Parts of the degradation's keys. Not "beta" alone: optimisers have their betas.
+constexpr std::array lookalikes{"resize_", "noise_", "jpeg_", "blur_", "kernel",
+                                "sinc",    "betag",  "betap", "beta_", "poisson"};
 const std::vector<std::string> kernel_names{
     "iso", "aniso", "generalized_iso", "generalized_aniso", "plateau_iso", "plateau_aniso"};
 
@@ -51,11 +55,15 @@ class Import {
         if (!node.IsMap()) return;
         for (const auto& entry : node) {
             const auto key = entry.first.as<std::string>();
-            if (entry.second.IsMap()) {
-                visit(entry.second);
-            } else {
+            if (!entry.second.IsMap()) {
                 take(key, entry.second);
+                continue;
             }
+            require(!is_known(key), "{}: '{}' is a value or a list here, not a map of names", file_,
+                    key);
+            const std::size_t before = taken_;
+            visit(entry.second);
+            if (taken_ == before) notice_lookalike(key);
         }
     }
 
@@ -74,7 +82,25 @@ class Import {
     }
 
   private:
+    bool is_known(const std::string& key) const {
+        static const std::set<std::string> others{"kernel_list", "kernel_list2", "use_hflip",
+                                                  "use_rot",     "gt_size",      "size_gt"};
+        return known_.contains(key) || inert.contains(key) || others.contains(key);
+    }
+
+    /// A misspelt key must not be passed over without a word.
+    void notice_lookalike(const std::string& key) {
+        for (const char* part : lookalikes) {
+            if (key.find(part) == std::string::npos) continue;
+            notices_.push_back(
+                fmt::format("{}: '{}' is not used: no option of that name is known", file_, key));
+            return;
+        }
+    }
+
     void take(const std::string& key, const YAML::Node& node) {
+        if (!is_known(key)) return notice_lookalike(key);
+        ++taken_;
         if (const auto found = inert.find(key); found != inert.end()) {
             notices_.push_back(fmt::format("{}: '{}' is not used: {}", file_, key, found->second));
         } else if (key == "kernel_list" || key == "kernel_list2") {
@@ -88,7 +114,7 @@ class Import {
             }
         } else if (key == "gt_size" || key == "size_gt") {
             json_["patch"] = value_of(node);
-        } else if (known_.contains(key)) {
+        } else {
             if (json_.contains(key)) {
                 notices_.push_back(
                     fmt::format("{}: '{}' stands there twice; the last counts", file_, key));
@@ -124,6 +150,7 @@ class Import {
     Json known_, json_ = Json::object();
     std::map<std::string, Json> lists_;
     std::vector<std::string> notices_;
+    std::size_t taken_ = 0;  ///< keys that are known
 };
 
 }  // namespace

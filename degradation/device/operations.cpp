@@ -26,6 +26,7 @@ std::string described(const NamedStep& step, const char* detail) {
 std::string refusal(const NamedStep& named) {
     const Step* step = named.step.get();
     if (const auto* noise = dynamic_cast<const GaussianNoiseStep*>(step)) {
+        if (noise->nested_from) return described(named, " with another level's field, nested");
         return noise->z ? described(named, " with a given field") : "";
     }
     if (const auto* noise = dynamic_cast<const PoissonNoiseStep*>(step)) {
@@ -232,9 +233,9 @@ class Builder {
             return to;
         }
         // Along the columns first, as on the CPU
-        const Between lines = along(axis_taps(columns, step.mode, step.antialias), from,
-                                    {columns.m, from.size.height}, false);
-        return along(axis_taps(rows, step.mode, step.antialias), lines, {columns.m, rows.m}, true);
+        const PictureTaps taps = picture_taps(rows, columns, step.mode, step.antialias);
+        const Between lines = along(taps.columns, from, {columns.m, from.size.height}, false);
+        return along(taps.rows, lines, {columns.m, rows.m}, true);
     }
 
     Between along(const AxisTaps& axis, const Between& from, PixelSize size, bool down) {
@@ -252,7 +253,7 @@ class Builder {
 
     Between noise(const GaussianNoiseStep& step, const Between& from) {
         GaussianElement e;
-        e.key = step.key(plan_.stream);
+        e.key = step.field.key(plan_.stream);
         e.sigma = static_cast<float>(step.sigma);
         e.gray = step.gray;
         return simple(e, from);
@@ -260,7 +261,7 @@ class Builder {
 
     Between noise(const PoissonNoiseStep& step, const Between& from, bool in_level) {
         PoissonElement e;
-        e.key = step.key(plan_.stream);
+        e.key = step.field.key(plan_.stream);
         e.scale = static_cast<float>(step.scale);
         e.gray = step.gray;
         if (step.source == PoissonVals::fixed) {

@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <vector>
 
 #include "data/base/error.h"
 #include "degradation/steps/noise_pixel.h"
+#include "degradation/steps/resize_pixel.h"
 #include "degradation/steps/variates.h"
 
 namespace ultrasr {
@@ -130,6 +132,43 @@ Planar gaussian_noise(const Planar& picture, double sigma, const Planar& z) {
     for (int c = 0; c < picture.channels(); ++c) {
         add_gaussian(picture.plane(c), z.plane(z.channels() == 1 ? 0 : c), picture.plane_values(),
                      static_cast<float>(sigma), out.plane_(c));
+    }
+    return out;
+}
+
+Planar normal_field(PixelSize size, bool gray, const StreamKey& key) {
+    Planar field(gray ? 1 : 3, size);
+    for (int c = 0; c < field.channels(); ++c) {
+        const std::uint32_t channel = gray ? shared_channel : static_cast<std::uint32_t>(c);
+        for_each_words(key, channel, field.plane_values(),
+                       [&](std::size_t p, std::size_t n, const auto& words) {
+                           std::array<float, at_once> z;
+                           for (std::size_t i = 0; i < at_once; i += lanes) {
+                               store(&z[i], normal_of_words(&words[i], normal_table));
+                           }
+                           std::copy_n(z.begin(), n, field.plane_(c) + p);
+                       });
+    }
+    return field;
+}
+
+Planar nested_field(const Planar& field, PixelSize size) {
+    require(size.width <= field.width() && size.height <= field.height(),
+            "a nested noise field of {} x {} is too small for a picture of {} x {}", field.width(),
+            field.height(), size.width, size.height);
+    Planar out(field.channels(), size);
+    for (int c = 0; c < field.channels(); ++c) {
+        for (int y = 0; y < size.height; ++y) {
+            const int top = area_begin(y, field.height(), size.height);
+            const int rows = area_end(y, field.height(), size.height) - top;
+            for (int x = 0; x < size.width; ++x) {
+                const int left = area_begin(x, field.width(), size.width);
+                const int columns = area_end(x, field.width(), size.width) - left;
+                out.row_(c, y)[x] =
+                    area_mean(field.row(c, top) + left, field.width(), rows, columns) *
+                    std::sqrt(static_cast<float>(rows * columns));
+            }
+        }
     }
     return out;
 }

@@ -16,6 +16,16 @@ Planar gaussian_noise(const Planar& picture, double sigma, bool gray, const Stre
 /// The same with a given field. z: as many planes as the picture, or one that all share.
 Planar gaussian_noise(const Planar& picture, double sigma, const Planar& z);
 
+/// The field that gaussian_noise draws for a picture of that size: three planes, or one for all.
+Planar normal_field(PixelSize size, bool gray, const StreamKey& key);
+
+/// A field brought to a smaller size: means over the bins of ResizeMode::area, each times the root
+/// of how many values it has, so that the variance stays 1.
+///
+/// throws  Error(input) when a side would grow
+/// Source: degradation.md 3.4, noise2_field nested.
+Planar nested_field(const Planar& field, PixelSize size);
+
 /// The number of different 8-bit levels, over all channels or of the grey picture.
 int distinct_levels(const Planar& picture, bool gray);
 

@@ -8,20 +8,6 @@
 namespace ultrasr {
 namespace {
 
-FieldName field_of(JsonFields& fields) {
-    FieldName field;
-    const int slot = fields.integer("field", 128), level = fields.integer("level", 0);
-    require(slot >= 0 && slot <= 0xFFFF, "'field' is a slot of 0 to 65535, not {}", slot);
-    require(level >= 0 && level <= 0xFF, "'level' lies in 0 to 255, not at {}", level);
-    field.slot = static_cast<std::uint32_t>(slot);
-    field.level = static_cast<std::uint32_t>(level);
-    return field;
-}
-
-StreamKey key_of(const Stream& stream, const FieldName& field) {
-    return {stream.seed, stream.id, stream.variant, field.slot, field.level};
-}
-
 std::optional<Planar> given_array(const StepInputs& given, std::string_view name) {
     const auto found = given.find(name);
     if (found == given.end()) return std::nullopt;
@@ -37,16 +23,27 @@ void check_grey(std::string_view step, std::string_view name, const std::optiona
 
 }  // namespace
 
-StreamKey GaussianNoiseStep::key(const Stream& stream) const { return key_of(stream, field); }
-StreamKey PoissonNoiseStep::key(const Stream& stream) const { return key_of(stream, field); }
+FieldName FieldName::from_fields(JsonFields& fields, std::uint32_t slot_otherwise) {
+    const int slot = fields.integer("field", static_cast<int>(slot_otherwise));
+    const int level = fields.integer("level", 0);
+    require(slot >= 0 && slot <= 0xFFFF, "'field' is a slot of 0 to 65535, not {}", slot);
+    require(level >= 0 && level <= 0xFF, "'level' lies in 0 to 255, not at {}", level);
+    return {static_cast<std::uint32_t>(slot), static_cast<std::uint32_t>(level)};
+}
 
 Planar GaussianNoiseStep::apply(Planar picture, StepContext& context) const {
     if (z) return gaussian_noise(picture, sigma, *z);
-    return gaussian_noise(picture, sigma, gray, key(context.stream));
+    if (nested_from) {
+        const Planar whole = normal_field(*nested_from, gray, field.key(context.stream));
+        return gaussian_noise(picture, sigma, nested_field(whole, picture.size()));
+    }
+    return gaussian_noise(picture, sigma, gray, field.key(context.stream));
 }
 
 Json GaussianNoiseStep::params() const {
-    return {{"sigma", sigma}, {"gray", gray}, {"field", field.slot}, {"level", field.level}};
+    Json out{{"sigma", sigma}, {"gray", gray}, {"field", field.slot}, {"level", field.level}};
+    if (nested_from) out["nested_from"] = {nested_from->height, nested_from->width};
+    return out;
 }
 
 Planar PoissonNoiseStep::apply(Planar picture, StepContext& context) const {
@@ -61,7 +58,7 @@ Planar PoissonNoiseStep::apply(Planar picture, StepContext& context) const {
     }
     if (context.measured) (*context.measured)["vals"] = v;
     if (counts) return poisson_noise(picture, scale, v, *counts);
-    return poisson_noise(picture, scale, gray, v, key(context.stream));
+    return poisson_noise(picture, scale, gray, v, field.key(context.stream));
 }
 
 Json PoissonNoiseStep::params() const {
@@ -88,7 +85,10 @@ const DegradationInfo gaussian_noise_degradation{
         auto step = std::make_shared<GaussianNoiseStep>();
         step->sigma = fields.number("sigma");
         step->gray = fields.flag("gray", false);
-        step->field = field_of(fields);
+        step->field = FieldName::from_fields(fields, 128);
+        if (fields.has("nested_from")) {
+            step->nested_from = fields.size("nested_from");
+        }
         step->z = given_array(given, "z");
         fields.done();
         require(step->sigma >= 0 && step->sigma <= 255,
@@ -119,7 +119,7 @@ const DegradationInfo poisson_noise_degradation{
                     "poisson_noise: 'vals' is 1, 2, 4 ... 256, content or shared, not '{}'", word);
             step->source = word == "shared" ? PoissonVals::shared : PoissonVals::content;
         }
-        step->field = field_of(fields);
+        step->field = FieldName::from_fields(fields, 128);
         step->counts = given_array(given, "counts");
         fields.done();
         require(step->scale >= 0 && step->scale <= 100,

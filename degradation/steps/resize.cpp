@@ -125,24 +125,35 @@ AxisTaps matlab_taps(const AxisSampling& axis) {
     return gathered.taps();
 }
 
-/// OpenCV's INTER_AREA: shares when shrinking, else linear between pixels of the source's size.
+/// OpenCV's INTER_AREA when both axes shrink: every pixel counts by its share.
 AxisTaps area_cv_taps(const AxisSampling& axis) {
     Gathered gathered;
     for (int i = 0; i < axis.m; ++i) {
         gathered.begin();
-        if (axis.step >= 1) {
-            const double begin = i * axis.step, end = std::min(begin + axis.step, 1.0 * axis.n);
-            for (int j = static_cast<int>(begin); j < axis.n && j < end; ++j) {
-                const double share = std::min(j + 1.0, end) - std::max(1.0 * j, begin);
-                if (share > 1e-3) gathered.add(j, share);  // as OpenCV: slivers do not count
-            }
-        } else {
-            const int j = std::min(static_cast<int>(std::floor(i * axis.step)), axis.n - 1);
-            const double t = (i + 1) - (j + 1) / axis.step;
-            const double part = t <= 0 ? 0 : t - std::floor(t);
-            gathered.add(j, 1 - part);
-            gathered.add(std::min(j + 1, axis.n - 1), part);
+        const double begin = i * axis.step, end = std::min(begin + axis.step, 1.0 * axis.n);
+        for (int j = static_cast<int>(begin); j < axis.n && j < end; ++j) {
+            const double share = std::min(j + 1.0, end) - std::max(1.0 * j, begin);
+            if (share > 1e-3) gathered.add(j, share);  // as OpenCV: slivers do not count
         }
+        gathered.normalise();
+    }
+    return gathered.taps();
+}
+
+/// OpenCV's INTER_AREA when an axis grows: linear between pixels of the source's size.
+AxisTaps linear_cv_taps(const AxisSampling& axis) {
+    // Where a pixel begins exactly on another one, a step in float32 could land before it
+    const bool whole = axis.step == sampling_to(axis.n, axis.m).step;
+    const double inverse = whole ? static_cast<double>(axis.m) / axis.n : 1 / axis.step;
+    const double step = 1 / inverse;
+    Gathered gathered;
+    for (int i = 0; i < axis.m; ++i) {
+        gathered.begin();
+        const int j = std::min(static_cast<int>(std::floor(i * step)), axis.n - 1);
+        const double t = (i + 1) - (j + 1) * inverse;
+        const double part = t <= 0 ? 0 : t - std::floor(t);
+        gathered.add(j, 1 - part);
+        gathered.add(std::min(j + 1, axis.n - 1), part);
         gathered.normalise();
     }
     return gathered.taps();
@@ -235,13 +246,21 @@ AxisTaps axis_taps(const AxisSampling& axis, ResizeMode mode, bool antialias) {
             return antialias ? antialias_taps(axis, mode)
                              : point_taps(axis, mode == ResizeMode::bicubic ? 4 : 2);
         case ResizeMode::area_cv:
-            return area_cv_taps(axis);
+            return axis.step >= 1 ? area_cv_taps(axis) : linear_cv_taps(axis);
         case ResizeMode::bicubic_matlab:
             return matlab_taps(axis);
         case ResizeMode::area:
             break;
     }
     fail(Fault::internal, "bins have no taps");
+}
+
+PictureTaps picture_taps(const AxisSampling& rows, const AxisSampling& columns, ResizeMode mode,
+                         bool antialias) {
+    const bool grows = rows.step < 1 || columns.step < 1;
+    if (mode == ResizeMode::area_cv && grows)
+        return {linear_cv_taps(rows), linear_cv_taps(columns)};
+    return {axis_taps(rows, mode, antialias), axis_taps(columns, mode, antialias)};
 }
 
 Planar resize(const Planar& picture, const AxisSampling& rows, const AxisSampling& columns,
@@ -252,8 +271,8 @@ Planar resize(const Planar& picture, const AxisSampling& rows, const AxisSamplin
     }
     if (rows.copy && columns.copy) return picture;
     if (mode == ResizeMode::area) return resize_area(picture, rows.m, columns.m);
-    const AxisTaps down = axis_taps(rows, mode, antialias);
-    const AxisTaps across = axis_taps(columns, mode, antialias);
+    const PictureTaps taps = picture_taps(rows, columns, mode, antialias);
+    const AxisTaps &down = taps.rows, &across = taps.columns;
 
     // Along the columns first, those rows alone that some output looks at
     Planar out(picture.channels(), rows.m, columns.m);

@@ -12,7 +12,8 @@ enum class ResizeMode {
     area,            ///< mean over integer bins (adaptive average pooling), up and down
     bilinear,        ///< two taps; with antialias a triangle as wide as the step
     bicubic,         ///< Keys, A = -0.75, four taps; with antialias A = -0.5 and stretched
-    area_cv,         ///< OpenCV's INTER_AREA: partial pixels count by their share
+    area_cv,         ///< OpenCV's INTER_AREA: partial pixels count by their share; linear on both
+                     ///< axes when one of them grows
     bicubic_matlab,  ///< MATLAB's imresize: Keys, A = -0.5, stretched when shrinking, mirrored
                      ///< edges
 };
@@ -46,6 +47,13 @@ struct AxisTaps {
 
 /// For every mode but area. throws Error(internal) for area.
 AxisTaps axis_taps(const AxisSampling& axis, ResizeMode mode, bool antialias);
+
+/// Both axes of a picture, for every mode but area: area_cv looks at the two together.
+struct PictureTaps {
+    AxisTaps rows, columns;
+};
+PictureTaps picture_taps(const AxisSampling& rows, const AxisSampling& columns, ResizeMode mode,
+                         bool antialias);
 
 /// Resizes by two axes. Values may leave [0,1] (bicubic).
 ///

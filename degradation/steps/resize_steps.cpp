@@ -1,5 +1,4 @@
 // The steps resize_size and resize_scale_factor.
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "data/base/error.h"
@@ -52,13 +51,8 @@ const DegradationInfo resize_size_degradation{
     .make = [](const Json& params, const StepInputs&, Tier) {
         JsonFields fields(params, "resize_size");
         const auto step = common_fields(fields);
-        const std::vector<double> size = fields.numbers("size");
+        step->size = fields.size("size");
         fields.done();
-        require(size.size() == 2 && size[0] >= 1 && size[1] >= 1 && size[0] <= 65536 &&
-                    size[1] <= 65536 && size[0] == std::floor(size[0]) &&
-                    size[1] == std::floor(size[1]),
-                "resize_size: 'size' is [height, width], whole numbers from 1 to 65536");
-        step->size = {static_cast<int>(size[1]), static_cast<int>(size[0])};
         return step;
     }};
 

@@ -76,14 +76,6 @@ Matrix left_singular_vectors(const Matrix& m) {
     return U;
 }
 
-FieldName field_of(JsonFields& fields) {
-    const int slot = fields.integer("field", 300), level = fields.integer("level", 0);
-    require(slot >= 0 && slot <= 0xFFFF && level >= 0 && level <= 0xFF,
-            "'field' is a slot of 0 to 65535 and 'level' one of 0 to 255, not {} and {}", slot,
-            level);
-    return {static_cast<std::uint32_t>(slot), static_cast<std::uint32_t>(level)};
-}
-
 /// Calls `take(pixel, word)` for every pixel of a plane.
 template <class Take>
 void for_each_word(const StreamKey& key, std::uint32_t channel, std::size_t pixels, Take&& take) {
@@ -127,8 +119,7 @@ std::array<std::array<double, 3>, 3> correlated_mixing(const std::array<double, 
 
 Planar MixedNoiseStep::apply(Planar picture, StepContext& context) const {
     if (multiplied) clamp_(picture);
-    const StreamKey key{context.stream.seed, context.stream.id, context.stream.variant, field.slot,
-                        field.level};
+    const StreamKey key = field.key(context.stream);
     const std::size_t n = picture.plane_values();
     Planar z(gray ? 1 : 3, picture.height(), picture.width());
     for (int c = 0; c < z.channels(); ++c) {
@@ -162,8 +153,7 @@ Json MixedNoiseStep::params() const {
 }
 
 Planar PhotonNoiseStep::apply(Planar picture, StepContext& context) const {
-    const StreamKey key{context.stream.seed, context.stream.id, context.stream.variant, field.slot,
-                        field.level};
+    const StreamKey key = field.key(context.stream);
     // Thresholds of the levels that occur
     std::vector<std::uint32_t> thresholds;
     std::array<PoissonEntry, 256> entries;
@@ -270,7 +260,7 @@ const DegradationInfo mixed_noise_degradation{
         }
         step->gray = fields.flag("gray", false);
         step->multiplied = fields.flag("multiplied", false);
-        step->field = field_of(fields);
+        step->field = FieldName::from_fields(fields, 300);
         fields.done();
         return step;
     }};
@@ -285,7 +275,7 @@ const DegradationInfo photon_noise_degradation{
         auto step = std::make_shared<PhotonNoiseStep>();
         step->vals = fields.number("vals");
         step->gray = fields.flag("gray", false);
-        step->field = field_of(fields);
+        step->field = FieldName::from_fields(fields, 300);
         fields.done();
         require(step->vals >= 1 && step->vals <= 20000,
                 "photon_noise: 'vals' lies in 1 to 20000, not at {}", step->vals);

@@ -11,6 +11,8 @@
 
 namespace ultrasr {
 
+class JsonFields;
+
 struct UsmStep : Step {
     UsmOptions options;
 
@@ -47,17 +49,25 @@ struct ResizeStep : Step {
 struct FieldName {
     std::uint32_t slot = 128;
     std::uint32_t level = 0;
+
+    /// Takes "field" and "level" of a step's parameters. throws Error(input) out of range
+    static FieldName from_fields(JsonFields& fields, std::uint32_t slot_otherwise);
+    StreamKey key(const Stream& stream) const {
+        return {stream.seed, stream.id, stream.variant, slot, level};
+    }
 };
 
 struct GaussianNoiseStep : Step {
     double sigma = 0;  ///< in 1/255
     bool gray = false;
     FieldName field;
+    /// The field is drawn at this size, no side smaller than the picture's, and brought to the
+    /// picture's by nested_field; none: drawn at the picture's.
+    std::optional<PixelSize> nested_from;
     std::optional<Planar> z;  ///< given instead of drawn
 
     Planar apply(Planar picture, StepContext& context) const override;
     Json params() const override;
-    StreamKey key(const Stream& stream) const;
 };
 
 /// Where Poisson noise takes its number of photons from (T7).
@@ -77,7 +87,6 @@ struct PoissonNoiseStep : Step {
 
     Planar apply(Planar picture, StepContext& context) const override;
     Json params() const override;
-    StreamKey key(const Stream& stream) const;
 };
 
 enum class JpegBackend { diff, turbo };

@@ -2,8 +2,8 @@
 
 #include "data/base/json.h"
 #include "data/file.h"
-#include "tests/cli/program.h"
 #include "tests/cli/disk.h"
+#include "tests/cli/program.h"
 #include "tests/cli/register_series.h"
 #include "tests/test.h"
 

@@ -461,6 +461,9 @@ TEST_SUITE("unit") {
                               degradation("gaussian_noise")
                                   .make(Json::parse(R"({"sigma": 3, "gray": true})"),
                                         {{"z", test::flat_picture(1, 8, 8, 1)}}, Tier::exact)};
+        const NamedStep nested{
+            "stage2.noise", "gaussian_noise",
+            made("gaussian_noise", R"({"sigma": 3, "nested_from": [9, 8]})").step};
         const NamedStep users{"mine", "dust", std::make_shared<UserStep>()};
         const std::vector<std::pair<NamedStep, std::string>> cases{
             {turbo,
@@ -469,6 +472,9 @@ TEST_SUITE("unit") {
             {given,
              "picture 1 of the batch: step 'stage1.noise' (gaussian_noise with a given "
              "field) has no GPU kernel; degrade this plan on the CPU"},
+            {nested,
+             "picture 1 of the batch: step 'stage2.noise' (gaussian_noise with another level's "
+             "field, nested) has no GPU kernel; degrade this plan on the CPU"},
             {users,
              "picture 1 of the batch: step 'mine' (dust) has no GPU kernel; degrade this "
              "plan on the CPU"}};

@@ -1,7 +1,12 @@
 // Noise fields: each pixel computable by itself, and independent of all others.
 #include "degradation/steps/noise.h"
 
+#include <cmath>
+#include <map>
+
 #include "degradation/steps/noise_pixel.h"
+#include "degradation/steps/resize.h"
+#include "degradation/steps/resize_pixel.h"
 #include "degradation/steps/variates.h"
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
@@ -100,6 +105,42 @@ TEST_SUITE("unit") {
                         "vals of 1, 2, 4 ... 256, not 512"));
     }
 
+    TEST_CASE("normal_field: what gaussian_noise adds, in colour and grey") {
+        const Planar picture = test::noise_picture(3, 23, 37, 1);
+        for (const bool gray : {false, true}) {
+            const Planar z = normal_field(picture.size(), gray, key);
+            CHECK(z.channels() == (gray ? 1 : 3));
+            CHECK(test::same_bytes(gaussian_noise(picture, 25, z),
+                                   gaussian_noise(picture, 25, gray, key)));
+        }
+    }
+
+    TEST_CASE("nested_field: a mean of each bin, times the root of its number of values") {
+        const Planar row =
+            test::made_picture(1, 2, 5, [](int, int y, int x) { return 10 * y + x * x; });
+        const Planar out = nested_field(row, {2, 1});  // bins 0-2 and 2-4, both rows
+        CHECK(out.size() == PixelSize{2, 1});
+        CHECK(out.data()[0] == doctest::Approx((0 + 1 + 4 + 30 + 5) / 6.0 * std::sqrt(6.0)));
+        CHECK(out.data()[1] == doctest::Approx((4 + 9 + 16 + 30 + 29) / 6.0 * std::sqrt(6.0)));
+        CHECK(test::same_bytes(nested_field(row, {5, 2}), row));
+        for (const PixelSize larger : {PixelSize{6, 2}, {5, 3}}) {
+            CHECK(test::has(test::sentence_of([&] { nested_field(row, larger); }),
+                            "a nested noise field of 5 x 2 is too small for a picture of"));
+        }
+        CHECK(test::has(test::sentence_of([] {
+                            test::applied("gaussian_noise",
+                                          R"({"sigma": 1, "nested_from": [3, 4]})",
+                                          test::noise_picture(3, 4, 4, 1));
+                        }),
+                        "too small for a picture of 4 x 4"));
+        CHECK(test::has(test::sentence_of([] {
+                            degradation("gaussian_noise")
+                                .make(Json::parse(R"({"sigma": 1, "nested_from": [3]})"), {},
+                                      Tier::exact);
+                        }),
+                        "'nested_from' is [height, width]"));
+    }
+
     TEST_CASE("steps: noise parameters out of range name the key") {
         const auto fault = [](const char* step, const char* params) {
             return test::sentence_of(
@@ -152,6 +193,66 @@ TEST_SUITE("property") {
             StreamKey other = key;
             change(other);
             CHECK(std::abs(test::correlation(red, field(other, 0))) < limit);
+        }
+    }
+
+    TEST_CASE("nested_field: variance 1 in bins of any size, and levels that agree") {
+        const auto correlation = [](const std::vector<double>& a, const std::vector<double>& b) {
+            double ab = 0, aa = 0, bb = 0;
+            for (std::size_t i = 0; i < a.size(); ++i) {
+                ab += a[i] * b[i];
+                aa += a[i] * a[i];
+                bb += b[i] * b[i];
+            }
+            return ab / std::sqrt(aa * bb);
+        };
+        constexpr PixelSize largest{90, 70}, middle{53, 41}, small{20, 16};
+        for (const bool gray : {false, true}) {
+            CAPTURE(gray);
+            std::map<int, std::pair<double, double>> squares;  // by bin size: count and sum
+            std::vector<double> smalls, from_largest, from_middle, thirds, from_halves, others;
+            const auto append = [](std::vector<double>& to, const Planar& p) {
+                to.insert(to.end(), p.data(), p.data() + p.values());
+            };
+            for (std::uint64_t id = 0; id < (gray ? 180U : 60U); ++id) {
+                StreamKey k = key;
+                k.id = id;
+                const Planar whole = normal_field(largest, gray, k);
+                const Planar mid = nested_field(whole, middle), low = nested_field(whole, small);
+                append(smalls, low);
+                append(from_largest, resize_to(whole, small, ResizeMode::area));
+                append(from_middle, resize_to(mid, small, ResizeMode::area));
+                append(thirds, nested_field(whole, {15, 7}));
+                append(from_halves,
+                       resize_to(nested_field(whole, {45, 35}), {15, 7}, ResizeMode::area));
+                k.level += 1;
+                append(others, normal_field(small, gray, k));
+                for (int c = 0; c < mid.channels(); ++c) {
+                    for (int y = 0; y < middle.height; ++y) {
+                        for (int x = 0; x < middle.width; ++x) {
+                            const int n = (area_end(y, 70, 41) - area_begin(y, 70, 41)) *
+                                          (area_end(x, 90, 53) - area_begin(x, 90, 53));
+                            squares[n].first += 1;
+                            squares[n].second += static_cast<double>(mid.row(c, y)[x]) *
+                                                 static_cast<double>(mid.row(c, y)[x]);
+                        }
+                    }
+                }
+            }
+            CHECK(squares.size() == 3);  // 4, 6 and 9 values, each often enough for 2 %
+            for (const auto& [n, sums] : squares) {
+                CAPTURE(n);
+                CHECK(sums.first > 3e4);
+                CHECK(std::abs(sums.second / sums.first - 1) < 0.02);
+            }
+            double square = 0;
+            for (const double z : smalls) square += z * z;
+            CHECK(std::abs(square / static_cast<double>(smalls.size()) - 1) < 0.02);
+            CHECK(correlation(smalls, from_largest) > 0.99);
+            // Bins overlap where sizes do not divide, most of all at less than 2: measured .78
+            CHECK(correlation(smalls, from_middle) > 0.75);
+            CHECK(correlation(thirds, from_halves) > 0.99999);
+            CHECK(std::abs(correlation(smalls, others)) < 0.02);
         }
     }
 

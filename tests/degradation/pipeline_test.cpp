@@ -171,6 +171,27 @@ TEST_SUITE("unit") {
         }
         CHECK(differ > 5);
     }
+
+    TEST_CASE("T7 shared: unrelated levels take their own content all the same") {
+        Preset p = preset("ultra-severe");
+        p.stage2.gaussian_noise_prob = 0;
+        for (const auto& [how, shared] : {std::pair{Couple::stage1, true},
+                                          {Couple::comonotone, true},
+                                          {Couple::params, true},
+                                          {Couple::independent, false},
+                                          {Couple::cascade, false}}) {
+            CAPTURE(couple_name(how));
+            const Plan plan = plan_of({{2, p}, {12, p}}, how);
+            const Degraded out = run_plan(plan, picture());
+            for (std::size_t i = 0; i < 2; ++i) {
+                const auto& noise = test::step_as<PoissonNoiseStep>(plan, i, "stage2.noise");
+                CHECK(noise.source == (shared ? PoissonVals::shared : PoissonVals::content));
+                const bool measured =
+                    out.levels[i].measured.at("stage2.noise").contains("distinct_levels");
+                CHECK(measured == (i == 0 || !shared));
+            }
+        }
+    }
 }
 
 TEST_SUITE("property") {

@@ -458,6 +458,95 @@ TEST_SUITE("unit") {
             CHECK(test::step_of(plan.levels[1].steps, "usm") == nullptr);
         }
     }
+
+    TEST_CASE(
+        "noise2_field nested: the largest picture's field for all, where levels share draws") {
+        const auto nested = [](std::vector<LevelRequest> levels, double gaussian) {
+            for (LevelRequest& level : levels) {
+                level.preset.noise2_field = Noise2Field::nested;
+                level.preset.stage2.gaussian_noise_prob = gaussian;
+            }
+            return levels;
+        };
+        const auto independent = [](std::vector<LevelRequest> levels) {
+            for (LevelRequest& level : levels) level.preset.noise2_field = Noise2Field::independent;
+            return levels;
+        };
+        for (const Couple how : {Couple::stage1, Couple::comonotone, Couple::params,
+                                 Couple::independent, Couple::cascade}) {
+            CAPTURE(couple_name(how));
+            const bool counts = how == Couple::stage1 || how == Couple::comonotone;
+            for (std::uint64_t id = 0; id < 20; ++id) {
+                // Not in the order of their sizes, and a GT so flat that least sides matter
+                const auto levels = nested(graded({8, 4, 14}), 1);
+                const PixelSize gt = id % 2 == 0 ? PixelSize{192, 160} : PixelSize{700, 48};
+                const Plan plan = plan_of(levels, how, id, gt);
+                const Plan plain = plan_of(independent(levels), how, id, gt);
+                if (!counts) {
+                    for (std::size_t i = 0; i < 3; ++i) {
+                        CHECK(test::whole_level(plan, i) == test::whole_level(plain, i));
+                    }
+                    continue;
+                }
+                for (std::size_t i = 0; i < 3; ++i) {
+                    const PixelSize own = step_as<ResizeStep>(plan, i, "stage2.resize").size;
+                    const auto& noise = step_as<GaussianNoiseStep>(plan, i, "stage2.noise");
+                    CHECK(noise.field.level == 4);
+                    REQUIRE(noise.nested_from.has_value() == (i != 1));
+                    if (i == 1) continue;
+                    const PixelSize from = *noise.nested_from;
+                    CHECK(from == step_as<ResizeStep>(plan, 1, "stage2.resize").size);
+                    CHECK(from.width >= own.width);
+                    CHECK(from.height >= own.height);
+                }
+                CHECK(test::whole_level(plan, 1) == test::whole_level(plain, 1));
+                // Nothing else moves
+                for (std::size_t i = 0; i < 3; ++i) {
+                    Json ours = without_fields(test::whole_level(plan, i));
+                    for (Json& step : ours["steps"]) step["params"].erase("nested_from");
+                    CHECK(ours == without_fields(test::whole_level(plain, i)));
+                }
+            }
+            // Poisson noise stays independent
+            const auto photons = nested(graded(), 0);
+            for (std::size_t i = 0; i < 3; ++i) {
+                CHECK(test::whole_level(plan_of(photons, how, 3), i) ==
+                      test::whole_level(plan_of(independent(photons), how, 3), i));
+            }
+        }
+    }
+
+    TEST_CASE("noise2_field nested: the noise that levels see is one field") {
+        Preset p = preset("ultra-severe");
+        p.noise2_field = Noise2Field::nested;
+        p.stage2.gaussian_noise_prob = 1;
+        p.stage2.noise = {5, 5};  // of mid-grey: never clamped
+        for (const double gray : {0.0, 1.0}) {
+            p.stage2.gray_noise_prob = gray;
+            const Plan plan = plan_of({{2, p}, {8, p}}, Couple::stage1, 1, {320, 256});
+            std::vector<Planar> noise;
+            for (std::size_t i = 0; i < 2; ++i) {
+                const auto& step = step_as<GaussianNoiseStep>(plan, i, "stage2.noise");
+                const PixelSize size = step_as<ResizeStep>(plan, i, "stage2.resize").size;
+                StepContext context{plan.stream, nullptr, nullptr};
+                const Planar flat = test::flat_picture(3, size.height, size.width, 0.5F);
+                Planar noisy = step.apply(flat, context);
+                for (std::size_t k = 0; k < noisy.values(); ++k) noisy.data_()[k] -= 0.5F;
+                noise.push_back(std::move(noisy));
+            }
+            const Planar averaged = resize_to(noise[0], noise[1].size(), ResizeMode::area);
+            double ab = 0, aa = 0, bb = 0;
+            for (std::size_t k = 0; k < averaged.values(); ++k) {
+                const double a = averaged.data()[k], b = noise[1].data()[k];
+                ab += a * b;
+                aa += a * a;
+                bb += b * b;
+            }
+            CHECK(ab / std::sqrt(aa * bb) > 0.99);
+            const auto n = static_cast<double>(averaged.values());
+            CHECK(std::sqrt(bb / n) * 255 == doctest::Approx(5).epsilon(0.1));  // few pixels
+        }
+    }
 }
 
 TEST_SUITE("property") {

@@ -68,6 +68,7 @@ const std::vector<std::pair<std::string, std::vector<std::string>>> table{
     {"jpeg_pad", {"'zero'", "", "", "", "", "", "", ""}},
     {"jpeg_backend", {"'diff'", "", "", "", "", "", "", ""}},
     {"poisson_vals", {"'content'", "", "", "", "", "", "", ""}},
+    {"noise2_field", {"'independent'", "", "", "", "", "", "", ""}},
     {"lr_size_rule", {"'floor'", "", "", "", "", "", "", ""}},
     {"hflip_prob", {".5", "", "", "", "", "", "", ""}},
     {"vflip_prob", {"0", "", "", "", "", "", "", ""}},
@@ -136,7 +137,7 @@ TEST_SUITE("unit") {
             }
             CHECK(ours.size() == table.size() + 1);  // no option without a row, but for the name
         }
-        CHECK(cells == 8 * 50);
+        CHECK(cells == 8 * 51);
     }
 
     TEST_CASE("presets: the names of degradation.md 3.3, each with a title and a source") {
@@ -372,6 +373,27 @@ train:
         CHECK(test::has(in.notices[0], "'noise_range' stands there twice; the last counts"));
     }
 
+    TEST_CASE("preset_from_yaml: a key that looks like the degradation's and is none") {
+        const YamlFile file;
+        const auto notices = [&](const std::string& text) {
+            return file.import("sinc_prob: 0.2\n" + text).notices;
+        };
+        for (const char* key : {"resize_rnage", "noise_range3", "jpeg_quality", "blur_sigmas",
+                                "kernel_probs", "final_sinc", "betag", "beta_range"}) {
+            CAPTURE(key);
+            for (const std::string value : {": [1, 2]\n", ": {low: 1}\n"}) {
+                const auto found = notices(key + value);
+                REQUIRE(found.size() == 1);
+                CHECK(test::has(found[0], "'" + std::string(key) + "' is not used: no option"));
+                CHECK(test::has(found[0], "options.yml"));
+            }
+        }
+        CHECK(notices("train:\n  jpeg_rang: 3\n").size() == 1);
+        // What belongs to others, and sections that hold what is known
+        CHECK(notices("train:\n  optim_g:\n    betas: [0.9, 0.99]\nscale: 4\n").empty());
+        CHECK(notices("noise_settings:\n  noise_range: [1, 2]\n").empty());
+    }
+
     TEST_CASE("preset_from_yaml: every fault names the file") {
         const YamlFile file;
         for (const auto& [text, words] : std::vector<std::pair<const char*, const char*>>{
@@ -382,7 +404,12 @@ train:
                  {"a: [1, 2\nb: 3\n", "is no readable yml: line"},
                  {"a: b: c\n", "is no readable yml: line 1"},
                  {"noise_range: [30, 1]\n", "'noise_range' runs from 30 down to 1"},
-                 {"noise_range: {low: 1, high: 2}\nsinc_prob: 2\n", "'sinc_prob' is a probability"},
+                 {"noise_range: {low: 1, high: 2}\nsinc_prob: 0.1\n",
+                  "'noise_range' is a value or a list here, not a map of names"},
+                 {"degradation:\n  sinc_prob: 0.1\n  kernel_list: {iso: 0.5}\n",
+                  "'kernel_list' is a value or a list here"},
+                 {"sinc_prob: 0.1\nqueue_size: {a: 1}\n", "'queue_size' is a value or a list"},
+                 {"gt_size: {height: 1}\n", "'gt_size' is a value or a list"},
                  {"noise_range:\n", "'noise_range' is a range [low, high]"},
                  {"noise_range: [a, 2]\n", "which is no number"},
                  {"jpeg_range: [60, 101]\n", "'jpeg_range' must stay in 1 to 100"},

@@ -32,6 +32,7 @@ PlanRequest any_request(std::uint64_t i) {
         const Preset& first = presets()[i % presets().size()];
         const Preset& other = alike || k == 0 ? first : presets()[below(presets().size())];
         request.levels.push_back({static_cast<int>(1 + below(8)), other});
+        if (i % 3 > 0) request.levels.back().preset.noise2_field = Noise2Field::nested;
     }
     return request;
 }

@@ -1,6 +1,8 @@
 // Resizing where the reference says nothing: single pixels, both extra modes, laws.
 #include "degradation/steps/resize.h"
 
+#include <opencv2/imgproc.hpp>
+
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
 
@@ -87,6 +89,28 @@ TEST_SUITE("unit") {
                   {(1 + 0.5 * 2) / 1.5, (0.5 * 2 + 3) / 1.5});
         check_row(resize_to(row_of({1, 3}), {4, 1}, ResizeMode::area_cv), {1, 1, 3, 3});
         check_row(resize_to(row_of({1, 3}), {3, 1}, ResizeMode::area_cv), {1, 2, 3});
+    }
+
+    TEST_CASE("area_cv: every pair of sizes to 16, as OpenCV has it") {
+        int mixed = 0;
+        for (int h = 1; h <= 16; h += 3) {
+            for (int w = 2; w <= 16; w += 2) {
+                const Planar from = test::noise_picture(1, h, w, 5);
+                const cv::Mat plane(h, w, CV_32F, const_cast<float*>(from.data()));
+                for (int y = 1; y <= 16; ++y) {
+                    for (int x = 1; x <= 16; ++x) {
+                        Planar wanted(1, y, x);
+                        cv::Mat to(y, x, CV_32F, wanted.data_());
+                        cv::resize(plane, to, {x, y}, 0, 0, cv::INTER_AREA);
+                        const double d = test::largest_difference(
+                            resize_to(from, {x, y}, ResizeMode::area_cv), wanted);
+                        CHECK_MESSAGE(d < 2e-6, w, " x ", h, " to ", x, " x ", y, ": ", d);
+                        mixed += (y < h && x > w) || (y > h && x < w);
+                    }
+                }
+            }
+        }
+        CHECK(mixed > 1000);
     }
 
     TEST_CASE("resize: words and faults") {
