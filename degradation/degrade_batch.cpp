@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <fmt/format.h>
@@ -105,10 +106,9 @@ auto on_device(Action&& action) {
     try {
         return action();
     } catch (const DeviceFailure& failure) {
-        fail(Fault::device,
-             "the GPU cannot degrade: {}; degrade on the CPU, or in smaller batches if memory is "
-             "what it lacks",
-             failure.what());
+        const bool full = std::string_view(failure.what()).find("memory") != std::string_view::npos;
+        fail(Fault::device, "the GPU cannot degrade: {}; degrade {}", failure.what(),
+             full ? "smaller batches, or on the CPU" : "on the CPU");
     }
 }
 
