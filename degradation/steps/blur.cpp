@@ -20,12 +20,12 @@ Planar padded(const Planar& picture, int margin) {
     Planar out(picture.channels(), h + 2 * margin, w + 2 * margin);
     std::vector<int> left(static_cast<std::size_t>(margin)), right(left.size());
     for (int i = 0; i < margin; ++i) {
-        left[static_cast<std::size_t>(i)] = reflect_101(i - margin, w);
-        right[static_cast<std::size_t>(i)] = reflect_101(w + i, w);
+        left[static_cast<std::size_t>(i)] = reflected(i - margin, w);
+        right[static_cast<std::size_t>(i)] = reflected(w + i, w);
     }
     for (int c = 0; c < picture.channels(); ++c) {
         for (int y = 0; y < out.height(); ++y) {
-            const float* from = picture.row(c, reflect_101(y - margin, h));
+            const float* from = picture.row(c, reflected(y - margin, h));
             float* to = out.row_(c, y);
             for (int i = 0; i < margin; ++i) to[i] = from[left[static_cast<std::size_t>(i)]];
             std::memcpy(to + margin, from, static_cast<std::size_t>(w) * sizeof(float));
@@ -161,9 +161,8 @@ Planar blur_by_axes(const Planar& picture, const float* middle_tap, int radius) 
             const float* from = picture.row(c, y);
             std::memcpy(line.data() + radius, from, static_cast<std::size_t>(w) * sizeof(float));
             for (int i = 1; i <= radius; ++i) {
-                line[static_cast<std::size_t>(radius - i)] = from[reflect_101(-i, w)];
-                line[static_cast<std::size_t>(radius + w - 1 + i)] =
-                    from[reflect_101(w - 1 + i, w)];
+                line[static_cast<std::size_t>(radius - i)] = from[reflected(-i, w)];
+                line[static_cast<std::size_t>(radius + w - 1 + i)] = from[reflected(w - 1 + i, w)];
             }
             float* to = across.row_(c, y);
             for_each_lane(w, [&](int x, auto v) {
@@ -178,7 +177,7 @@ Planar blur_by_axes(const Planar& picture, const float* middle_tap, int radius) 
             for (int y = 0; y < h; y += 2) {
                 for (int d = -radius; d <= radius + 1; ++d) {
                     rows[static_cast<std::size_t>(d + radius)] =
-                        across.row(c, reflect_101(y + d, h)) + x0;
+                        across.row(c, reflected(y + d, h)) + x0;
                 }
                 float* upper = out.row_(c, y) + x0;
                 float* lower = y + 1 < h ? out.row_(c, y + 1) + x0 : nullptr;

@@ -6,8 +6,8 @@
 
 namespace ultrasr {
 
-/// Where an index outside of 0 ... n-1 is reflected to, the edge not repeated, as often as needed
-/// (reflect_101 of planar.h, for both compilers).
+/// Where an index outside of 0 ... n-1 is reflected to, the edge not repeated, as often as needed:
+/// ... 2 1 0 1 2 ... n-2 n-1 n-2 ...; n = 1 gives 0.
 ULTRASR_HOST_DEVICE inline int reflected(int index, int n) {
     if (n == 1) return 0;
     const int period = 2 * (n - 1);

@@ -135,12 +135,4 @@ cv::Mat rgb8_of_planar(const Planar& picture) {
     return rgb;
 }
 
-int reflect_101(int index, int n) {
-    if (n == 1) return 0;
-    const int period = 2 * (n - 1);
-    int place = index % period;
-    if (place < 0) place += period;
-    return place < n ? place : period - place;
-}
-
 }  // namespace ultrasr

@@ -71,8 +71,4 @@ Planar planar_of_rgb(const cv::Mat& rgb);
 /// [0,1] to H x W x 3, CV_8UC3, RGB order: clamped, half to even.
 cv::Mat rgb8_of_planar(const Planar& picture);
 
-/// The reflection of an index without repeating the edge: ... 2 1 0 1 2 ... n-2 n-1 n-2 ..., as
-/// often as needed; n = 1 gives 0.
-int reflect_101(int index, int n);
-
 }  // namespace ultrasr

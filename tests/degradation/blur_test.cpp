@@ -1,6 +1,8 @@
 // Blur kernels and their application against plain sums in double precision.
 #include "degradation/steps/blur.h"
+#include "degradation/steps/blur_pixel.h"
 
+#include "degradation/steps/blur_pixel.h"
 #include "degradation/steps/steps.h"
 #include "tests/degradation/steps.h"
 #include "tests/test.h"
@@ -87,12 +89,12 @@ KernelSpec drawn_spec(Rng& rng) {
 }
 
 TEST_SUITE("unit") {
-    TEST_CASE("reflect_101: the edge is not repeated, as often as needed") {
+    TEST_CASE("reflected: the edge is not repeated, as often as needed") {
         for (const int n : {1, 2, 3, 7}) {
-            for (int i = -60; i < 60; ++i) REQUIRE(reflect_101(i, n) == bounced(i, n));
+            for (int i = -60; i < 60; ++i) REQUIRE(reflected(i, n) == bounced(i, n));
         }
-        CHECK(reflect_101(-1, 5) == 1);
-        CHECK(reflect_101(5, 5) == 3);
+        CHECK(reflected(-1, 5) == 1);
+        CHECK(reflected(5, 5) == 3);
     }
 
     TEST_CASE("blur: every path, shape and tier equals the plain sum") {

@@ -4,6 +4,7 @@
 
 #include "data/file.h"
 #include "degradation/source_picture.h"
+#include "degradation/steps/blur_pixel.h"
 #include "tests/degradation/plans.h"
 #include "tests/test.h"
 
@@ -178,7 +179,7 @@ TEST_SUITE("unit") {
         for (int y = 0; y < 8; ++y) {
             for (int x = 0; x < 8; ++x) {
                 CHECK(padded.at<cv::Vec3b>(y, x) ==
-                      small.at<cv::Vec3b>(reflect_101(y, 2), reflect_101(x, 3)));
+                      small.at<cv::Vec3b>(reflected(y, 2), reflected(x, 3)));
             }
         }
         for (const int depth : {CV_8U, CV_16U}) {
