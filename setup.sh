@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Ultra-SR needs and builds it; what is there already is left alone.
 #
-#   ./setup.sh [PRESET [TARGET...]]     PRESET: release (default), cuda, dev, asan, tsan
+#   ./setup.sh [PRESET [TARGET...]]     PRESET: release (default), cuda, dev, asan, tsan, fuzz
 #
 # LIBTORCH_ROOT=DIR   use this LibTorch (a folder with include/ and lib/) instead of installing one
 # ULTRASR_TORCH=cpu   LibTorch without the GPU part (1.3 GB), also where an NVIDIA GPU is found;
@@ -18,7 +18,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")"
 torch_version=2.11.0
 torch_cpu_parts=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)  # what libtorch_cpu.so loads
 packages=(g++ cmake ninja-build ccache python3-venv libopencv-dev libtbb-dev libfmt-dev doctest-dev
-          libcli11-dev nlohmann-json3-dev libpng-dev libturbojpeg0-dev libssl-dev libhdf5-dev
+          libcli11-dev nlohmann-json3-dev libpng-dev zlib1g-dev libturbojpeg0-dev libssl-dev libhdf5-dev
           libexiv2-dev libraw-dev libyaml-cpp-dev pkg-config)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -44,12 +44,12 @@ if [ $# -gt 0 ]; then
 fi
 targets=("$@")
 case $preset in
-    release | cuda | dev | asan | tsan) ;;
+    release | cuda | dev | asan | tsan | fuzz) ;;
     -h | --help)
         sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"
         exit 0
         ;;
-    *) fail 2 "unknown preset '$preset'; known: release, cuda, dev, asan, tsan." ;;
+    *) fail 2 "unknown preset '$preset'; known: release, cuda, dev, asan, tsan, fuzz." ;;
 esac
 logs=build/logs
 mkdir -p "$logs" 2>/dev/null || fail 5 "cannot write in $PWD; give this checkout to your user."
@@ -60,7 +60,7 @@ install_packages() {
     if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
         fail 3 "setup.sh installs packages on Debian and Ubuntu only; here install g++ 11 or newer, CMake, \
 Ninja, Python 3 with venv, and the development files of OpenCV 4, oneTBB, fmt, doctest, CLI11, \
-nlohmann-json, libpng, TurboJPEG, OpenSSL, HDF5, Exiv2, LibRaw and yaml-cpp yourself, then use cmake --preset release."
+nlohmann-json, libpng, zlib, TurboJPEG, OpenSSL, HDF5, Exiv2, LibRaw and yaml-cpp yourself, then use cmake --preset release."
     fi
     found=$'\n'$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)$'\n'
     for package in "${packages[@]}"; do

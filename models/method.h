@@ -1,7 +1,6 @@
 // A method: what it is called, what it needs, and one restored picture for one LR picture.
 // Contents page of this folder; every entry of models/registry.cpp is of the type MethodInfo.
 #pragma once
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "data/base/geometry.h"
+#include "data/compute.h"
 #include "data/image.h"
 
 namespace ultrasr {
@@ -22,15 +22,8 @@ enum class ScalePolicy {
     cascade,  ///< the network twice, then antialiased bicubic to the target size
 };
 
-enum class Precision { fp32, bf16, fp16 };
-
 /// One struct for all methods; a method reads what concerns it.
-struct MethodOptions {
-    std::filesystem::path weights;    ///< folder of weight files; empty = default_weights_folder()
-    bool unverified_weights = false;  ///< accept files whose SHA-256 differs from our record
-    std::string device = "cpu";       ///< cpu, cuda, cuda:N
-    int threads = 1;                  ///< CPU threads for one picture
-    Precision precision = Precision::fp32;
+struct MethodOptions : WeightOptions, ComputeOptions {
     ScalePolicy scale_policy = ScalePolicy::post;
     int tile = 0;       ///< LR pixels a side; 0 = the whole picture at once
     int tile_pad = -1;  ///< real pixels around a tile; -1 = the method's receptive radius
@@ -39,12 +32,6 @@ struct MethodOptions {
     double denoise = 0.5;
     std::string label;            ///< of the row; folder: strips a tail _LABEL from file names
     int command_timeout_s = 600;  ///< command: for one picture
-};
-
-struct WeightRecord {
-    std::string file;
-    std::string sha256;
-    bool verified = false;
 };
 
 /// What results.json says about a method. No absolute paths.

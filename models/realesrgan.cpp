@@ -3,7 +3,7 @@
 
 #include "data/base/error.h"
 #include "data/tensor.h"
-#include "models/load_weights.h"
+#include "data/tensor/named_tensors.h"
 #include "models/method.h"
 #include "models/rrdbnet.h"
 #include "models/scale_policy.h"

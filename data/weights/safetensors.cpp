@@ -1,24 +1,19 @@
 #include "data/weights/safetensors.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <set>
-#include <system_error>
 
 #include <nlohmann/json.hpp>
 
 #include "data/base/error.h"
 #include "data/base/json.h"
 #include "data/file.h"
+#include "data/weights/mapped_file.h"
+#include "data/weights/shown_name.h"
 
 namespace ultrasr {
 namespace fs = std::filesystem;
@@ -46,15 +41,6 @@ constexpr std::array dtypes{
 const DtypeEntry& entry_of(Dtype dtype) {
     return *std::find_if(dtypes.begin(), dtypes.end(),
                          [&](const DtypeEntry& e) { return e.dtype == dtype; });
-}
-
-/// A name fit for a message: at most 80 bytes, control characters shown as '?'.
-std::string shown(std::string_view name) {
-    std::string text(name.substr(0, 80));
-    for (char& c : text) {
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = '?';
-    }
-    return text;
 }
 
 /// What the head says about one tensor, unchecked.
@@ -88,7 +74,8 @@ class HeadReader : public nlohmann::json_sax<nlohmann::json> {
 
     bool key(std::string& name) override {
         if (level_ == Level::head) {
-            if (!names_.insert(name).second) return stop("the name {} occurs twice", shown(name));
+            if (!names_.insert(name).second)
+                return stop("the name {} occurs twice", shown_name(name));
             in_metadata_ = name == metadata_key;
             if (!in_metadata_)
                 entries.push_back({.name = name, .dtype = {}, .shape = {}, .offsets = {}});
@@ -97,21 +84,21 @@ class HeadReader : public nlohmann::json_sax<nlohmann::json> {
         key_ = name;
         if (level_ == Level::metadata) {
             return metadata.emplace(name, "").second ||
-                   stop("the metadata key {} occurs twice", shown(name));
+                   stop("the metadata key {} occurs twice", shown_name(name));
         }
         const HeadEntry& e = entries.back();
         const bool known = key_ == "dtype" || key_ == "shape" || key_ == "data_offsets";
-        if (!known) return stop("tensor {}: unknown key {}", shown(e.name), shown(name));
+        if (!known) return stop("tensor {}: unknown key {}", shown_name(e.name), shown_name(name));
         const bool again = (key_ == "dtype" && e.dtype) || (key_ == "shape" && e.shape) ||
                            (key_ == "data_offsets" && e.offsets);
-        return !again || stop("tensor {}: the key {} occurs twice", shown(e.name), name);
+        return !again || stop("tensor {}: the key {} occurs twice", shown_name(e.name), name);
     }
 
     bool end_object() override {
         if (level_ == Level::tensor) {
             const HeadEntry& e = entries.back();
             if (!e.dtype || !e.shape || !e.offsets) {
-                return stop("tensor {}: {} is missing", shown(e.name),
+                return stop("tensor {}: {} is missing", shown_name(e.name),
                             !e.dtype   ? "dtype"
                             : !e.shape ? "shape"
                                        : "data_offsets");
@@ -176,13 +163,14 @@ class HeadReader : public nlohmann::json_sax<nlohmann::json> {
             case Level::outside:
                 return stop("the head is {} and not an object", what);
             case Level::head:
-                return stop("{} is {} and not an object",
-                            in_metadata_ ? std::string(metadata_key) : shown(entries.back().name),
-                            what);
+                return stop(
+                    "{} is {} and not an object",
+                    in_metadata_ ? std::string(metadata_key) : shown_name(entries.back().name),
+                    what);
             case Level::metadata:
-                return stop("metadata {} is {} and not a string", shown(key_), what);
+                return stop("metadata {} is {} and not a string", shown_name(key_), what);
             default:
-                return stop("tensor {}: {} holds {}", shown(entries.back().name), key_, what);
+                return stop("tensor {}: {} holds {}", shown_name(entries.back().name), key_, what);
         }
     }
 
@@ -192,30 +180,6 @@ class HeadReader : public nlohmann::json_sax<nlohmann::json> {
     std::set<std::string> names_;
     std::vector<std::uint64_t> numbers_;
 };
-
-/// The file's bytes, mapped, and their number.
-struct Map {
-    std::shared_ptr<const void> bytes;
-    std::size_t size = 0;
-};
-
-Map map_file(const fs::path& path) {
-    const auto reason = [] { return std::generic_category().message(errno); };
-    const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    require(descriptor >= 0, "cannot read {}: {}", path.string(), reason());
-    struct stat status {};
-    const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-    const auto size = static_cast<std::size_t>(regular ? status.st_size : 0);
-    void* address = MAP_FAILED;
-    if (size >= prefix) address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-    const std::string why = address == MAP_FAILED ? reason() : "";
-    ::close(descriptor);
-    require(regular, "cannot read {}: it is not a regular file", path.string());
-    require(size >= prefix, "{} is not a safetensors file: it has {} bytes; fetch it again",
-            path.string(), size);
-    require(address != MAP_FAILED, "cannot map {} into memory: {}", path.string(), why);
-    return {{address, [size](const void* p) { ::munmap(const_cast<void*>(p), size); }}, size};
-}
 
 /// Product of the shape and the element's size; empty when it leaves 63 bits.
 std::optional<std::uint64_t> bytes_needed(const std::vector<std::uint64_t>& shape,
@@ -242,18 +206,30 @@ std::size_t item_size(Dtype dtype) { return entry_of(dtype).size; }
 std::string_view dtype_name(Dtype dtype) { return entry_of(dtype).name; }
 
 SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path) {
-    const Map map = map_file(path);
-    map_ = map.bytes;
-    const auto* base = static_cast<const std::byte*>(map.bytes.get());
-    const std::string file = path.string();
+    const MappedFile file = map_file(path);
+    map_ = file.holder;
+    parse(file.bytes);
+}
+
+SafetensorsFile::SafetensorsFile(std::span<const std::byte> bytes, std::string_view name,
+                                 std::shared_ptr<const void> holder)
+    : path_(name), map_(std::move(holder)) {
+    parse(bytes);
+}
+
+void SafetensorsFile::parse(std::span<const std::byte> bytes) {
+    const std::byte* base = bytes.data();
+    const std::string file = path_.string();
+    require(bytes.size() >= prefix, "{} is not a safetensors file: it has {} bytes; fetch it again",
+            file, bytes.size());
 
     // Find the head
     std::uint64_t length = 0;
     std::memcpy(&length, base, prefix);
-    require(length <= max_header && length <= map.size - prefix && length >= 2,
+    require(length <= max_header && length <= bytes.size() - prefix && length >= 2,
             "{} is not a safetensors file or cut short: its head would have {} bytes, the file has "
             "{}; fetch it again",
-            file, length, map.size);
+            file, length, bytes.size());
     const char* head = reinterpret_cast<const char*>(base) + prefix;
     require(*head == '{',
             "{} is not a safetensors file: its head does not begin with a brace; "
@@ -270,25 +246,25 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path) {
     metadata_ = std::move(reader.metadata);
 
     // Check each tensor by itself
-    const std::span<const std::byte> data(base + prefix + length, map.size - prefix - length);
+    const std::span<const std::byte> data(base + prefix + length, bytes.size() - prefix - length);
     for (HeadEntry& e : reader.entries) {
         const auto dtype = std::find_if(dtypes.begin(), dtypes.end(),
                                         [&](const DtypeEntry& d) { return d.name == *e.dtype; });
         require(dtype != dtypes.end(), "{}: tensor {} has the type {}, which is not supported",
-                file, shown(e.name), shown(*e.dtype));
+                file, shown_name(e.name), shown_name(*e.dtype));
         require(e.offsets->size() == 2, "{}: tensor {} has {} data_offsets instead of 2", file,
-                shown(e.name), e.offsets->size());
+                shown_name(e.name), e.offsets->size());
         const auto needed = bytes_needed(*e.shape, dtype->size);
         require(needed.has_value(), "{}: the shape of tensor {} has more elements than memory",
-                file, shown(e.name));
+                file, shown_name(e.name));
         const std::uint64_t begin = (*e.offsets)[0];
         const std::uint64_t end = (*e.offsets)[1];
-        require(begin <= end, "{}: tensor {} ends before it begins", file, shown(e.name));
+        require(begin <= end, "{}: tensor {} ends before it begins", file, shown_name(e.name));
         require(end <= data.size(),
                 "{} is cut short: tensor {} ends at byte {} of {}; fetch it again", file,
-                shown(e.name), end, data.size());
+                shown_name(e.name), end, data.size());
         require(end - begin == *needed, "{}: tensor {} takes {} bytes, its shape and type need {}",
-                file, shown(e.name), end - begin, *needed);
+                file, shown_name(e.name), end - begin, *needed);
         tensors_.push_back({std::move(e.name), dtype->dtype,
                             std::vector<std::int64_t>(e.shape->begin(), e.shape->end()),
                             data.subspan(begin, end - begin)});
@@ -303,9 +279,10 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : path_(path) {
     const std::byte* at = data.data();
     for (std::size_t i = 0; i < tensors_.size(); ++i) {
         const TensorView& t = tensors_[i];
-        require(t.bytes.data() >= at, "{}: tensor {} overlaps another one", file, shown(t.name));
+        require(t.bytes.data() >= at, "{}: tensor {} overlaps another one", file,
+                shown_name(t.name));
         require(t.bytes.data() == at, "{}: {} bytes before tensor {} belong to no tensor", file,
-                t.bytes.data() - at, shown(t.name));
+                t.bytes.data() - at, shown_name(t.name));
         at += t.bytes.size();
         index_.emplace(t.name, i);
     }
@@ -338,7 +315,7 @@ void write_safetensors(const fs::path& path, std::span<const TensorView> tensors
         if (!needed || *needed != t->bytes.size() || t->name == metadata_key ||
             head.contains(t->name)) {
             fail(Fault::internal, "tensor {} for {} repeats a name or does not fit its shape",
-                 shown(t->name), path.string());
+                 shown_name(t->name), path.string());
         }
         head[t->name] = {{"dtype", dtype_name(t->dtype)},
                          {"shape", std::move(shape)},

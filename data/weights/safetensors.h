@@ -41,6 +41,12 @@ class SafetensorsFile {
     /// Source: huggingface/safetensors, README "Format"; one_step_models.md 5.1.
     explicit SafetensorsFile(const std::filesystem::path& path);
 
+    /// The same for bytes in memory, which live as long as the views, or as `holder` holds them.
+    ///
+    /// name  what they are, for messages; path() gives it too
+    SafetensorsFile(std::span<const std::byte> bytes, std::string_view name,
+                    std::shared_ptr<const void> holder = {});
+
     const std::filesystem::path& path() const { return path_; }
 
     /// In the order of their bytes in the file.
@@ -56,6 +62,8 @@ class SafetensorsFile {
     std::shared_ptr<const void> map() const { return map_; }
 
   private:
+    void parse(std::span<const std::byte> bytes);
+
     std::filesystem::path path_;
     std::shared_ptr<const void> map_;
     std::vector<TensorView> tensors_;

@@ -23,7 +23,67 @@ constexpr std::array files{
         .licence = "Apache-2.0, (c) Kai Zhang",
         .address = "https://github.com/cszn/KAIR/releases/download/v1.0/BSRGAN.pth",
         .remark = "the state dict of that file saved as safetensors",
-        .purpose = "bsrgan",
+        .used_by = "bsrgan",
+    },
+    WeightFile{
+        .file = "CLIP-IQA+_learned_prompts-603f3273.pth",
+        .bytes = 67'000,
+        .sha256 = "603f3273",
+        .licence = "S-Lab Licence 1.0 (not for commercial use)",
+        .address = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
+                   "CLIP-IQA+_learned_prompts-603f3273.pth",
+        .remark = "",
+        .used_by = "clipiqa+",
+    },
+    WeightFile{
+        .file = "DISTS_weights-f5e65c96.pth",
+        .bytes = 12'288,
+        .sha256 = "f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
+        .licence = "MIT, (c) 2020 Keyan Ding",
+        .address = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
+                   "DISTS_weights-f5e65c96.pth",
+        .remark = "",
+        .used_by = "dists",
+    },
+    WeightFile{
+        .file = "LPIPS_v0.1_alex-df73285e.pth",
+        .bytes = 6'009,
+        .sha256 = "df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+        .licence = "BSD-2-Clause, (c) 2018 Richard Zhang and others",
+        .address = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
+                   "LPIPS_v0.1_alex-df73285e.pth",
+        .remark = "",
+        .used_by = "lpips-alex",
+    },
+    WeightFile{
+        .file = "LPIPS_v0.1_vgg-a78928a0.pth",
+        .bytes = 7'289,
+        .sha256 = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+        .licence = "BSD-2-Clause, (c) 2018 Richard Zhang and others",
+        .address = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
+                   "LPIPS_v0.1_vgg-a78928a0.pth",
+        .remark = "",
+        .used_by = "lpips-vgg",
+    },
+    WeightFile{
+        .file = "MANIQA_PIPAL-ae6d356b.pth",
+        .bytes = 543'300'000,
+        .sha256 = "ae6d356b",
+        .licence = "Apache-2.0, (c) the authors of MANIQA",
+        .address = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
+                   "MANIQA_PIPAL-ae6d356b.pth",
+        .remark = "",
+        .used_by = "maniqa-pipal",
+    },
+    WeightFile{
+        .file = "RN50.pt",
+        .bytes = 255'400'000,
+        .sha256 = "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
+        .licence = "MIT, (c) 2021 OpenAI",
+        .address = "https://openaipublic.azureedge.net/clip/models/"
+                   "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
+        .remark = "",
+        .used_by = "clipiqa clipiqa+",
     },
     WeightFile{
         .file = "RealESRGAN_x4plus.safetensors",
@@ -33,7 +93,66 @@ constexpr std::array files{
         .address = "https://github.com/xinntao/Real-ESRGAN/releases/download/v0.1.0/"
                    "RealESRGAN_x4plus.pth",
         .remark = "convolution weights as float16, from the ncnn copy of that release",
-        .purpose = "realesrgan-x4plus",
+        .used_by = "realesrgan-x4plus",
+    },
+    WeightFile{
+        .file = "alexnet-owt-7be5be79.pth",
+        .bytes = 244'400'000,
+        .sha256 = "7be5be79",
+        .licence = "BSD-3-Clause, torchvision",
+        .address = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        .remark = "",
+        .used_by = "lpips-alex",
+    },
+    WeightFile{
+        .file = "musiq_ava_ckpt-e8d3f067.pth",
+        .bytes = 108'600'000,
+        .sha256 = "e8d3f067",
+        .licence = "Apache-2.0, Google Research",
+        .address = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
+                   "musiq_ava_ckpt-e8d3f067.pth",
+        .remark = "",
+        .used_by = "musiq-ava",
+    },
+    WeightFile{
+        .file = "musiq_koniq_ckpt-e95806b9.pth",
+        .bytes = 108'600'000,
+        .sha256 = "e95806b9",
+        .licence = "Apache-2.0, Google Research",
+        .address = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
+                   "musiq_koniq_ckpt-e95806b9.pth",
+        .remark = "",
+        .used_by = "musiq",
+    },
+    WeightFile{
+        .file = "musiq_paq2piq_ckpt-364c0c84.pth",
+        .bytes = 108'600'000,
+        .sha256 = "364c0c84",
+        .licence = "Apache-2.0, Google Research",
+        .address = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
+                   "musiq_paq2piq_ckpt-364c0c84.pth",
+        .remark = "",
+        .used_by = "musiq-paq2piq",
+    },
+    WeightFile{
+        .file = "musiq_spaq_ckpt-358bb6af.pth",
+        .bytes = 108'600'000,
+        .sha256 = "358bb6af",
+        .licence = "Apache-2.0, Google Research",
+        .address = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main/"
+                   "musiq_spaq_ckpt-358bb6af.pth",
+        .remark = "",
+        .used_by = "musiq-spaq",
+    },
+    WeightFile{
+        .file = "pt_inception-2015-12-05-6726825d.pth",
+        .bytes = 95'600'000,
+        .sha256 = "6726825d",
+        .licence = "Apache-2.0, from the TensorFlow authors' graph",
+        .address = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                   "pt_inception-2015-12-05-6726825d.pth",
+        .remark = "",
+        .used_by = "fid",
     },
     WeightFile{
         .file = "realesr-animevideov3.safetensors",
@@ -43,7 +162,7 @@ constexpr std::array files{
         .address = "https://github.com/xinntao/Real-ESRGAN/releases/download/v0.2.5.0/"
                    "realesr-animevideov3.pth",
         .remark = "convolution weights rounded to float16, from the ncnn copy of that release",
-        .purpose = "realesr-animevideov3",
+        .used_by = "realesr-animevideov3",
     },
     WeightFile{
         .file = "realesr-general-wdn-x4v3.safetensors",
@@ -53,7 +172,7 @@ constexpr std::array files{
         .address = "https://github.com/xinntao/Real-ESRGAN/releases/download/v0.2.5.0/"
                    "realesr-general-wdn-x4v3.pth",
         .remark = "convolution weights rounded to float16, from the ncnn copy of that release",
-        .purpose = "realesr-general-x4v3 with a denoise strength below 1",
+        .used_by = "realesr-general-x4v3",
     },
     WeightFile{
         .file = "realesr-general-x4v3.safetensors",
@@ -63,16 +182,50 @@ constexpr std::array files{
         .address = "https://github.com/xinntao/Real-ESRGAN/releases/download/v0.2.5.0/"
                    "realesr-general-x4v3.pth",
         .remark = "convolution weights rounded to float16, from the ncnn copy of that release",
-        .purpose = "realesr-general-x4v3",
+        .used_by = "realesr-general-x4v3",
+    },
+    WeightFile{
+        .file = "vgg16-397923af.pth",
+        .bytes = 553'400'000,
+        .sha256 = "397923af",
+        .licence = "BSD-3-Clause, torchvision",
+        .address = "https://download.pytorch.org/models/vgg16-397923af.pth",
+        .remark = "",
+        .used_by = "lpips-vgg dists",
     },
 };
+
+fs::path installed_weights_folder() {
+    // Look beside the program and above it
+    std::error_code ignored;
+    fs::path above = fs::read_symlink("/proc/self/exe", ignored).parent_path();
+    for (int i = 0; i <= 5 && !above.empty(); ++i) {
+        for (const char* below : {"share/ultrasr/weights", "data/weights"}) {
+            if (fs::is_directory(above / below, ignored)) return above / below;
+        }
+        if (above == above.root_path()) break;
+        above = above.parent_path();
+    }
+    return ULTRASR_SOURCE_WEIGHTS;
+}
 
 fs::path folder_or_default(const fs::path& folder) {
     return folder.empty() ? default_weights_folder() : folder;
 }
 
-std::string in_megabytes(std::uint64_t bytes) {
-    return fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
+std::string size_text(std::uint64_t bytes) {
+    return bytes < 100'000 ? fmt::format("{:.0f} kB", static_cast<double>(bytes) / 1e3)
+                           : fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
+}
+
+/// Where the file lies: in the folder, else in the installation's own, which holds what comes
+/// with the project; a folder of the user's need not repeat that. Empty when in neither.
+fs::path place_of(std::string_view file, const fs::path& folder) {
+    std::error_code ignored;
+    for (const fs::path& place : {folder_or_default(folder), installed_weights_folder()}) {
+        if (fs::is_regular_file(place / file, ignored)) return place / file;
+    }
+    return {};
 }
 
 }  // namespace
@@ -88,46 +241,33 @@ const WeightFile& known_weight(std::string_view file) {
 
 fs::path default_weights_folder() {
     if (const char* chosen = std::getenv("ULTRASR_WEIGHTS"); chosen && *chosen) return chosen;
-
-    // Look beside the program and above it
-    std::error_code ignored;
-    fs::path above = fs::read_symlink("/proc/self/exe", ignored).parent_path();
-    for (int i = 0; i <= 5 && !above.empty(); ++i) {
-        for (const char* below : {"share/ultrasr/weights", "data/weights"}) {
-            if (fs::is_directory(above / below, ignored)) return above / below;
-        }
-        if (above == above.root_path()) break;
-        above = above.parent_path();
-    }
-    return ULTRASR_SOURCE_WEIGHTS;
+    return installed_weights_folder();
 }
 
 bool have_weights(std::string_view file, const fs::path& folder) {
-    std::error_code ignored;
-    return fs::is_regular_file(folder_or_default(folder) / file, ignored);
+    return !place_of(file, folder).empty();
 }
 
 std::string how_to_get_weights(std::string_view file, const fs::path& folder) {
     const WeightFile& w = known_weight(file);
     return fmt::format(
-        "{} ({}{}, licence {}) from {} ({}) belongs into {}; put it there or name its "
-        "folder with --weights",
-        w.file, w.sha256.empty() ? "about " : "", in_megabytes(w.bytes), w.licence, w.address,
-        w.remark, folder_or_default(folder).string());
+        "{} ({}{}, licence {}) from {}{} belongs into {}; put it there or name its folder with "
+        "--weights",
+        w.file, w.sha256.size() < 64 ? "about " : "", size_text(w.bytes), w.licence, w.address,
+        w.remark.empty() ? "" : fmt::format(" ({})", w.remark), folder_or_default(folder).string());
 }
 
-FoundWeights find_weights(std::string_view file, const fs::path& folder, bool allow_unverified) {
+FoundWeights find_weights(std::string_view file, const WeightOptions& options) {
     const WeightFile& w = known_weight(file);
-    FoundWeights found{.path = folder_or_default(folder) / w.file, .sha256 = {}, .verified = false};
-    require(fs::exists(found.path), "a weight file is missing: {}",
-            how_to_get_weights(file, folder));
+    FoundWeights found{.path = place_of(file, options.weights), .sha256 = {}, .verified = false};
+    require(!found.path.empty(), "a weight file is missing: {}",
+            how_to_get_weights(file, options.weights));
     found.sha256 = sha256_of_file(found.path);
-    found.verified = found.sha256 == w.sha256;
-    require(
-        found.verified || allow_unverified || w.sha256.empty(),
-        "{} is not the file we know (SHA-256 {}, expected {}): fetch it again, or accept it with "
-        "--unverified-weights",
-        found.path.string(), found.sha256, w.sha256);
+    found.verified = !w.sha256.empty() && found.sha256.starts_with(w.sha256);
+    require(found.verified || options.unverified_weights || w.sha256.empty(),
+            "{} is not the file we know (SHA-256 {}, expected {}): fetch it again, or accept it "
+            "with --unverified-weights",
+            found.path.string(), found.sha256, w.sha256);
     return found;
 }
 

@@ -6,17 +6,20 @@
 #include <string>
 #include <string_view>
 
+#include "data/compute.h"
+
 namespace ultrasr {
 
 /// One weight file as we know it.
 struct WeightFile {
     std::string_view file;     ///< name below the weights folder
     std::uint64_t bytes;       ///< size; about, where `sha256` is empty
-    std::string_view sha256;   ///< lower-case hexadecimal; empty: not recorded, never verified
+    std::string_view sha256;   ///< lower-case hexadecimal; its first digits where no more is known
+                               ///< (official names carry eight); empty: never verified
     std::string_view licence;  ///< and whose
     std::string_view address;  ///< the official release
     std::string_view remark;   ///< how the file comes from the release, where it differs
-    std::string_view purpose;  ///< what it is for
+    std::string_view used_by;  ///< metrics and methods, separated by spaces
 };
 
 /// All files we know, sorted by name.
@@ -37,7 +40,8 @@ struct FoundWeights {
     bool verified = false;  ///< it equals our record
 };
 
-/// True when the file is in the folder (empty: default_weights_folder()). Does not open it.
+/// True when the file is in the folder (empty: default_weights_folder()) or comes with the
+/// installation. Does not open it.
 bool have_weights(std::string_view file, const std::filesystem::path& folder = {});
 
 /// What to do about a file that is not there: name, size, licence, address, where to put it.
@@ -45,11 +49,11 @@ std::string how_to_get_weights(std::string_view file, const std::filesystem::pat
 
 /// Finds a known file and compares its SHA-256 with our record.
 ///
-/// file              a name of known_weights()
-/// folder            where to look; empty: default_weights_folder()
-/// allow_unverified  take a file that differs from the record; `verified` is then false
-/// throws            Error(input) when it is missing (how_to_get_weights) or differs
-FoundWeights find_weights(std::string_view file, const std::filesystem::path& folder,
-                          bool allow_unverified);
+/// file     a name of known_weights()
+/// options  where to look (what is not there is looked for in the installation), and whether to
+/// take a file that differs from the record; `verified` is
+///          then false
+/// throws   Error(input) when it is missing (how_to_get_weights) or differs
+FoundWeights find_weights(std::string_view file, const WeightOptions& options);
 
 }  // namespace ultrasr

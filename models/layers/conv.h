@@ -4,13 +4,10 @@
 
 #include <string>
 
-#include "models/device.h"
-#include "models/load_weights.h"
+#include "data/tensor/layers.h"
+#include "data/tensor/named_tensors.h"
 
 namespace ultrasr {
-
-/// Pictures flow channels-last: oneDNN and cuDNN take them so without reordering.
-at::Tensor to_activation(const at::Tensor& nchw, const Placement& placement);
 
 class Conv3x3 {
   public:
@@ -18,15 +15,13 @@ class Conv3x3 {
     Conv3x3(const NamedTensors& weights, const std::string& key, const Placement& placement);
 
     /// x: N x in x H x W as to_activation() makes it. returns N x out x H x W of the same kind.
-    at::Tensor operator()(const at::Tensor& x) const;
+    at::Tensor operator()(const at::Tensor& x) const { return conv_(x); }
 
     /// The same, then leaky ReLU with the slope 0.2.
-    at::Tensor leaky(const at::Tensor& x) const;
+    at::Tensor leaky(const at::Tensor& x) const { return conv_.leaky_relu(x, 0.2); }
 
   private:
-    at::Tensor weight_;
-    at::Tensor bias_;
-    bool emulated_;
+    Conv conv_;
 };
 
 }  // namespace ultrasr

@@ -23,6 +23,7 @@
 #include "data/base/json.h"
 #include "data/base/random.h"
 #include "data/weights/weight_store.h"
+#include "models/method.h"
 #include "models/rrdbnet.h"
 #include "models/srvgg.h"
 #include "version.h"

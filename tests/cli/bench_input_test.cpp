@@ -169,7 +169,8 @@ TEST_SUITE("cli") {
             more.insert(more.end(), {"--weights", weights.string()});
             return bench(set, out, more, "realesr-animevideov3");
         };
-        check_refused(run(), 3, {name, "BSD-3-Clause", "github.com/xinntao", weights.string()});
+        check_refused(bench(set, out, {"--weights", weights.string()}, "bsrgan"), 3,
+                      {"BSRGAN.safetensors", "Apache-2.0", "github.com/cszn", weights.string()});
         const std::string whole = read_file(source_folder() / "data/weights" / name);
         write_file(weights / name, whole.substr(0, whole.size() / 2));
         check_refused(run(), 3, {name, "SHA-256"});

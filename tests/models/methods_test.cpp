@@ -204,11 +204,11 @@ TEST_SUITE("unit") {
         const test::TemporaryFolder folder;
         MethodOptions options;
         options.weights = folder.path();
-        const Caught missing = caught([&] { make("realesrgan-x4plus", options); });
+        const Caught missing = caught([&] { make("bsrgan", options); });
         CHECK(missing.fault == Fault::input);
-        CHECK(missing.has("RealESRGAN_x4plus.safetensors"));
-        CHECK(missing.has("33.5 MB"));
-        CHECK(caught([&] { make("bsrgan", options); }).has("KAIR"));
+        CHECK(missing.has("BSRGAN.safetensors"));
+        CHECK(missing.has("66.9 MB"));
+        CHECK(missing.has("KAIR"));
 
         // A x2plus network in the slot of x4
         const fs::path path = folder.path() / "RealESRGAN_x4plus.safetensors";

@@ -8,8 +8,9 @@
 
 #include "data/base/random.h"
 #include "data/image.h"
-#include "models/device.h"
-#include "models/load_weights.h"
+#include "data/tensor/device.h"
+#include "data/tensor/named_tensors.h"
+#include "models/method.h"
 
 namespace ultrasr::test {
 

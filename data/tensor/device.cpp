@@ -1,4 +1,4 @@
-#include "models/device.h"
+#include "data/tensor/device.h"
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
@@ -63,7 +63,7 @@ c10::Device open_device(std::string_view name) {
     return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(index));
 }
 
-Placement place(const MethodOptions& options) {
+Placement place(const ComputeOptions& options) {
     at::set_num_threads(std::max(1, options.threads));
     Placement placement{.device = open_device(options.device)};
     const bool cpu = placement.device.is_cpu();

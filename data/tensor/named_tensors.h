@@ -9,16 +9,16 @@
 #include <string_view>
 #include <vector>
 
-#include "models/method.h"
+#include "data/compute.h"
 
 namespace ultrasr {
 
 using NamedTensors = std::map<std::string, at::Tensor>;
 
-/// Every tensor of a safetensors file, on the CPU, in its stored type. Aligned tensors are views
-/// of the mapped file: nothing may write into them.
+/// Every tensor of a checkpoint of any format, on the CPU, in its stored type. Aligned tensors are
+/// views of the mapped file: nothing may write into them.
 ///
-/// throws Error(input) like SafetensorsFile
+/// throws Error(input) like read_checkpoint
 NamedTensors load_tensors(const std::filesystem::path& path);
 
 /// Writes tensors as safetensors. throws Error(storage).
@@ -42,6 +42,18 @@ using Shapes = std::map<std::string, std::vector<std::int64_t>>;
 /// throws  Error(input) that lists missing, surplus and misshapen tensors, the first ten of each
 void check_tensors(const NamedTensors& tensors, const Shapes& expected, std::string_view what);
 
+/// A kind of misfit and the tensors it concerns.
+struct Misfit {
+    std::string_view kind;
+    std::vector<std::string> names;
+};
+
+/// throws Error(input) that lists the first ten names of each kind; returns when all are empty
+void fail_on_misfits(std::string_view what, const std::vector<Misfit>& misfits);
+
+/// "[64, 3, 7, 7]"
+std::string shape_text(at::IntArrayRef shape);
+
 /// Sum of the elements of all tensors.
 std::int64_t count_parameters(const NamedTensors& tensors);
 
@@ -53,6 +65,6 @@ struct KnownWeights {
 /// A file of the weight store, looked for where the options say, verified and read.
 ///
 /// throws Error(input) when it is missing, not the known file, or broken
-KnownWeights load_known_weights(std::string_view file, const MethodOptions& options);
+KnownWeights load_known_weights(std::string_view file, const WeightOptions& options);
 
 }  // namespace ultrasr

@@ -5,7 +5,7 @@
 
 #include <string_view>
 
-#include "models/method.h"
+#include "data/compute.h"
 
 namespace ultrasr {
 
@@ -15,6 +15,8 @@ struct Placement {
     /// bf16 on a CPU without bf16 convolutions: weights and activations are rounded to bf16, each
     /// convolution sums in float32, as the instructions would. Same accuracy, no gain in speed.
     bool emulated = false;
+    /// No gradients will be asked for: layers may drop what only those need.
+    bool inference_only = false;
 };
 
 /// Opens `cpu`, `cuda` or `cuda:N`. LibTorch's CUDA part is loaded here, beside its CPU part.
@@ -26,7 +28,7 @@ c10::Device open_device(std::string_view name);
 /// and this CPU has no instructions for it.
 ///
 /// throws like open_device; Error(device) for fp16 on a CPU
-Placement place(const MethodOptions& options);
+Placement place(const ComputeOptions& options);
 
 /// "cpu", "cuda:0" and "fp32", "bf16", "bf16 (emulated)", "fp16", as results print them.
 std::string device_name(const Placement& placement);

@@ -1,4 +1,4 @@
-#include "models/load_weights.h"
+#include "data/tensor/named_tensors.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "data/base/error.h"
-#include "data/weights/safetensors.h"
+#include "data/weights/checkpoint.h"
 #include "data/weights/weight_store.h"
 
 namespace ultrasr {
@@ -46,14 +46,14 @@ std::string listed(const std::vector<std::string>& names) {
     return text;
 }
 
+}  // namespace
+
 std::string shape_text(at::IntArrayRef shape) {
     return fmt::format("[{}]", fmt::join(shape, ", "));
 }
 
-}  // namespace
-
 NamedTensors load_tensors(const std::filesystem::path& path) {
-    const SafetensorsFile file(path);
+    const Checkpoint file = read_checkpoint(path);
     NamedTensors tensors;
     for (const TensorView& view : file.tensors()) {
         const auto options = at::TensorOptions().dtype(scalar_type(view.dtype));
@@ -65,10 +65,10 @@ NamedTensors load_tensors(const std::filesystem::path& path) {
                 std::memcpy(tensor.data_ptr(), view.bytes.data(), view.bytes.size());
             }
         } else {
-            // The deleter's copy of the map keeps the bytes; from_blob wants a writable pointer
+            // The deleter's copy of the holder keeps the bytes; from_blob wants a writable pointer
             tensor = at::from_blob(
-                const_cast<std::byte*>(view.bytes.data()), view.shape, [map = file.map()](void*) {},
-                options);
+                const_cast<std::byte*>(view.bytes.data()), view.shape,
+                [holder = file.holder()](void*) {}, options);
         }
         tensors.emplace(view.name, std::move(tensor));
     }
@@ -132,18 +132,19 @@ void check_tensors(const NamedTensors& tensors, const Shapes& expected, std::str
     for (const auto& [name, tensor] : tensors) {
         if (!expected.contains(name)) surplus.push_back(name);
     }
-    if (missing.empty() && surplus.empty() && misshapen.empty()) return;
+    fail_on_misfits(what,
+                    {{"missing", missing}, {"surplus", surplus}, {"of another shape", misshapen}});
+}
+
+void fail_on_misfits(std::string_view what, const std::vector<Misfit>& misfits) {
     std::string text;
-    const auto add = [&](std::string_view kind, const std::vector<std::string>& names) {
-        if (names.empty()) return;
+    for (const auto& [kind, names] : misfits) {
+        if (names.empty()) continue;
         text += fmt::format("{}{} {} ({})", text.empty() ? "" : "; ", names.size(), kind,
                             listed(names));
-    };
-    add("missing", missing);
-    add("surplus", surplus);
-    add("of another shape", misshapen);
-    fail(Fault::input, "the weights do not fit {}: {}; check that this is the right file", what,
-         text);
+    }
+    require(text.empty(), "the weights do not fit {}: {}; check that this is the right file", what,
+            text);
 }
 
 std::int64_t count_parameters(const NamedTensors& tensors) {
@@ -152,8 +153,8 @@ std::int64_t count_parameters(const NamedTensors& tensors) {
     return sum;
 }
 
-KnownWeights load_known_weights(std::string_view file, const MethodOptions& options) {
-    const FoundWeights found = find_weights(file, options.weights, options.unverified_weights);
+KnownWeights load_known_weights(std::string_view file, const WeightOptions& options) {
+    const FoundWeights found = find_weights(file, options);
     return {.tensors = to_float32(state_dict_of(load_tensors(found.path))),
             .record = {std::string(file), found.sha256, found.verified}};
 }
