@@ -516,4 +516,19 @@ std::vector<fs::path> list_images(const fs::path& folder) {
     return files;
 }
 
+std::vector<fs::path> list_images_below(const fs::path& folder) {
+    std::vector<fs::path> files = list_images(folder);
+    std::vector<fs::path> folders;
+    for (const auto& entry : fs::directory_iterator(folder)) {
+        const bool hidden = entry.path().filename().string().starts_with(".");
+        if (!hidden && entry.is_directory() && !entry.is_symlink()) folders.push_back(entry.path());
+    }
+    for (const fs::path& below : folders) {
+        const auto more = list_images_below(below);
+        files.insert(files.end(), more.begin(), more.end());
+    }
+    std::sort(files.begin(), files.end());
+    return files;
+}
+
 }  // namespace ultrasr

@@ -108,4 +108,7 @@ bool is_image_file(const std::filesystem::path& path);
 /// throws Error(input) when the folder is missing
 std::vector<std::filesystem::path> list_images(const std::filesystem::path& folder);
 
+/// The same of a folder and all folders below it, hidden ones left out; sorted by path.
+std::vector<std::filesystem::path> list_images_below(const std::filesystem::path& folder);
+
 }  // namespace ultrasr

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <limits>
 #include <map>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "data/base/error.h"
@@ -13,8 +14,10 @@
 #include "data/base/progress.h"
 #include "data/file.h"
 #include "data/image_io.h"
+#include "leaderboard/feature_rows.h"
 #include "leaderboard/job.h"
 #include "leaderboard/journal.h"
+#include "leaderboard/scoring.h"
 
 namespace ultrasr {
 namespace fs = std::filesystem;
@@ -62,23 +65,51 @@ std::vector<LoadedMethod> load_methods(const std::vector<MethodSpec>& specs,
     return methods;
 }
 
-fs::path run_folder(const BenchOptions& options, const PairSet& set, const std::string& label) {
-    return options.out / set.name / fmt::format("x{}", set.scale.ratio) / label;
+fs::path set_folder(const BenchOptions& options, const PairSet& set) {
+    return options.out / set.name / fmt::format("x{}", set.scale.ratio);
+}
+
+/// "2of8", or empty for the whole.
+std::string shard_name(const BenchOptions& options) {
+    const Shard& shard = options.shard;
+    return shard.count == 1 ? "" : fmt::format("{}of{}", shard.index, shard.count);
+}
+
+/// Features by LoadedMetric::key.
+using RowsByMetric = std::map<std::string, FeatureRows>;
+
+/// side  "sr" or "hr", of which pictures
+RowsByMetric open_rows(const BenchOptions& options, const std::vector<LoadedMetric>& metrics,
+                       const fs::path& folder, const std::string& side,
+                       const std::string& set_sha256) {
+    RowsByMetric rows;
+    for (const LoadedMetric& m : metrics) {
+        if (!m.set) continue;
+        rows.emplace(
+            m.key,
+            FeatureRows(folder, fmt::format("{}.{}", side, m.info->name), shard_name(options),
+                        fmt::format("{} {}", set_sha256, m.key), m.set->features()));
+    }
+    return rows;
 }
 
 /// One method on one set at one scale.
 class BenchRun {
   public:
+    /// hr_rows  features of the set's HR pictures by metric, shared by all methods
     BenchRun(const BenchOptions& options, const PairSet& set, const std::string& set_sha256,
-             const LoadedMethod& method, const std::vector<LoadedMetric>& metrics)
+             const LoadedMethod& method, const std::vector<LoadedMetric>& metrics,
+             RowsByMetric& hr_rows)
         : options_(options),
           set_(set),
           set_sha256_(set_sha256),
           method_(method),
           metrics_(metrics),
-          folder_(run_folder(options, set, method.spec.label)),
+          hr_rows_(hr_rows),
+          folder_(set_folder(options, set) / method.spec.label),
           where_(fmt::format("{} x{}, {}", set.name, set.scale.ratio, method.spec.label)),
-          journal_(open_journal()) {}
+          journal_(open_journal()),
+          rows_(open_rows(options, metrics, folder_, "sr", set_sha256)) {}
 
     void restore(Progress& progress);
     void score(Progress& progress);
@@ -103,18 +134,20 @@ class BenchRun {
     bool is_scored(const ImagePair& pair) const {
         return is_restored(pair) &&
                std::all_of(metrics_.begin(), metrics_.end(), [&](const LoadedMetric& m) {
-                   return journal_.score(pair.stem, m.key).has_value();
+                   if (m.metric) return journal_.score(pair.stem, m.key).has_value();
+                   return rows_.at(m.key).has(pair.stem) &&
+                          (m.set->has_reference() || hr_rows_.at(m.key).has(pair.stem));
                });
     }
     Journal open_journal() const {
         if (options_.restart) {
             Journal::forget(folder_);
+            FeatureRows::forget(folder_);
             fs::remove_all(folder_ / "images");
         }
-        const bool whole = options_.shard.count == 1;
+        const std::string shard = shard_name(options_);
         const std::string name =
-            whole ? "journal.jsonl"
-                  : fmt::format("journal.{}of{}.jsonl", options_.shard.index, options_.shard.count);
+            shard.empty() ? "journal.jsonl" : fmt::format("journal.{}.jsonl", shard);
         return {folder_, name,
                 settings_of(set_sha256_, set_.scale.ratio, method_.spec.info->name,
                             method_.method->provenance())};
@@ -125,9 +158,12 @@ class BenchRun {
     const std::string& set_sha256_;
     const LoadedMethod& method_;
     const std::vector<LoadedMetric>& metrics_;
+    RowsByMetric& hr_rows_;
     fs::path folder_;
     std::string where_;
     Journal journal_;
+    RowsByMetric rows_;
+    std::mutex rows_mutex_;
 };
 
 void BenchRun::restore(Progress& progress) {
@@ -154,6 +190,10 @@ void BenchRun::restore(Progress& progress) {
             write_png(picture(pair), sr);
             return taken;
         });
+        {
+            const std::lock_guard lock(rows_mutex_);
+            for (auto& [key, rows] : rows_) rows.drop(pair.stem);
+        }
         journal_.add_restored(pair.stem, method_.method->timeless() ? nan : seconds);
         progress.step(fmt::format("restore {}", where_), ++done, todo.size());
     });
@@ -161,28 +201,43 @@ void BenchRun::restore(Progress& progress) {
 }
 
 void BenchRun::score(Progress& progress) {
-    std::vector<const ImagePair*> todo;
-    for (const ImagePair& pair : set_.pairs) {
-        if (options_.shard.owns(pair.stem) && !is_scored(pair)) todo.push_back(&pair);
-    }
     OddFiles odd;
-    std::atomic<std::size_t> done{0};
-    for_each(todo.size(), options_.threads, [&](std::size_t i) {
-        const ImagePair& pair = *todo[i];
-        while_doing(fmt::format("{}, {}", where_, pair.stem), [&] {
-            const Image sr = read_image(picture(pair)).image;
-            const DecodedImage hr = read_picture(pair.hr);
-            odd.count(hr.origin);
-            const Stopwatch watch;
-            std::map<std::string, double> scores;
-            for (const LoadedMetric& m : metrics_) {
-                if (!journal_.score(pair.stem, m.key))
-                    scores[m.key] = m.metric->score(sr, hr.image);
-            }
-            journal_.add_scores(pair.stem, scores, watch.seconds());
-        });
-        progress.step(fmt::format("score {}", where_), ++done, todo.size());
-    });
+    ScoringTask task;
+    task.what = fmt::format("score {}", where_);
+    for (std::size_t i = 0; i < set_.pairs.size(); ++i) {
+        const ImagePair& pair = set_.pairs[i];
+        task.sizes.push_back(pair.hr_size);
+        if (options_.shard.owns(pair.stem) && !is_scored(pair)) task.todo.push_back(i);
+    }
+    task.name = [&](std::size_t i) { return fmt::format("{}, {}", where_, set_.pairs[i].stem); };
+    task.read = [&](std::size_t i) -> SrHr {
+        const DecodedImage hr = read_picture(set_.pairs[i].hr);
+        odd.count(hr.origin);
+        return {read_image(picture(set_.pairs[i])).image, hr.image};
+    };
+    task.wanted = [&](std::size_t i, const LoadedMetric& m) -> Wanted {
+        const std::string& stem = set_.pairs[i].stem;
+        if (m.metric) return {.score = !journal_.score(stem, m.key)};
+        return {.sr_row = !rows_.at(m.key).has(stem),
+                .hr_row = !m.set->has_reference() && !hr_rows_.at(m.key).has(stem)};
+    };
+    task.done = [&](std::size_t i, const PictureScores& result) {
+        const std::string& stem = set_.pairs[i].stem;
+        for (const auto& [key, row] : result.sr_rows) rows_.at(key).add(stem, row);
+        for (const auto& [key, row] : result.hr_rows) hr_rows_.at(key).add(stem, row);
+        if (!result.scores.empty()) journal_.add_scores(stem, result.scores, result.seconds);
+    };
+    const auto keep_rows = [&] {
+        for (auto& [key, rows] : rows_) rows.flush();
+        for (auto& [key, rows] : hr_rows_) rows.flush();
+    };
+    try {
+        score_pictures(task, metrics_, options_.threads, progress);
+    } catch (...) {
+        keep_rows();
+        throw;
+    }
+    keep_rows();
     const std::string hr_pictures =
         fmt::format("the HR pictures of {} x{}", set_.name, set_.scale.ratio);
     odd.tell(hr_pictures);
@@ -199,18 +254,26 @@ PageRun BenchRun::finish() const {
     run.label = method_.spec.label;
     run.method = method_.spec.info->name;
     run.provenance = method_.method->provenance();
+    std::vector<std::string> stems;
     for (const ImagePair& pair : set_.pairs) {
+        stems.push_back(pair.stem);
         result.scores.images.push_back(pair.stem + ".png");
-        std::vector<double> row;
-        for (const LoadedMetric& m : metrics_) row.push_back(*journal_.score(pair.stem, m.key));
-        result.scores.values.push_back(std::move(row));
     }
-    for (std::size_t m = 0; m < metrics_.size(); ++m) {
-        result.scores.metrics.push_back(metrics_[m].info->name);
+    result.scores.values.resize(stems.size());
+    for (const LoadedMetric& m : metrics_) {
+        if (m.set) {
+            const auto hr =
+                m.set->has_reference() ? std::vector<float>{} : hr_rows_.at(m.key).in_order(stems);
+            run.metrics.push_back(summary_of_set(m, rows_.at(m.key).in_order(stems), hr, where_));
+            continue;
+        }
+        result.scores.metrics.push_back(m.info->name);
         std::vector<double> column;
-        for (const auto& row : result.scores.values) column.push_back(row[m]);
-        run.metrics.push_back(
-            summary_of(metrics_[m], column, options_.metric, options_.seed, where_));
+        for (const std::string& stem : stems) column.push_back(*journal_.score(stem, m.key));
+        for (std::size_t i = 0; i < stems.size(); ++i) {
+            result.scores.values[i].push_back(column[i]);
+        }
+        run.metrics.push_back(summary_of(m, column, options_.seed, where_));
     }
     result.images = folder_ / "images";
     write_file(folder_ / "scores.csv", to_csv(result.scores));
@@ -272,20 +335,26 @@ BenchOutcome run_benchmark(const BenchOptions& options, Progress& progress) {
         for (const ImagePair& pair : set.pairs) {
             for (const LoadedMetric& m : metrics) check_side(m, pair.hr_size, pair.hr.string());
         }
+        for (const LoadedMetric& m : metrics) {
+            require(!m.set || set.pairs.size() >= 2,
+                    "{} compares sets of pictures and {} x{} holds only one; leave the metric out",
+                    m.info->name, set.name, set.scale.ratio);
+        }
     }
     const auto methods = load_methods(specs, options.method);
     make_folders(options.out);
-    const FolderLock lock(
-        options.out, options.shard.count == 1
-                         ? ".lock"
-                         : fmt::format(".lock.{}of{}", options.shard.index, options.shard.count));
+    const FolderLock lock(options.out, options.shard.count == 1
+                                           ? ".lock"
+                                           : fmt::format(".lock.{}", shard_name(options)));
 
     BenchOutcome outcome;
     outcome.results.command = options.command;
     for (const PairSet& set : sets) {
         const std::string set_sha256 = hash_of_set(set);
+        RowsByMetric hr_rows =
+            open_rows(options, metrics, set_folder(options, set), "hr", set_sha256);
         for (const LoadedMethod& method : methods) {
-            BenchRun run(options, set, set_sha256, method, metrics);
+            BenchRun run(options, set, set_sha256, method, metrics, hr_rows);
             if (!options.merge) {
                 run.restore(progress);
                 run.score(progress);

@@ -1,4 +1,5 @@
-// The two smaller jobs, on folders of pictures: score finished ones, restore some without HR.
+// The smaller jobs, on folders of pictures: score finished ones, FID statistics, restore some
+// without HR.
 #pragma once
 #include <cstdint>
 #include <filesystem>
@@ -26,6 +27,16 @@ struct ScoreOutcome {
     std::vector<MetricSummary> summaries;
 };
 ScoreOutcome score_folders(const ScoreOptions& options, Progress& progress);
+
+/// FID's statistics of a folder and everything below it, for --fid-stats.
+struct FidStatsOptions {
+    std::filesystem::path pictures;
+    std::filesystem::path out;
+    MetricOptions metric;
+    int threads = 1;
+};
+/// Returns how many pictures there were. throws Error(input) for fewer than two; Error(storage)
+std::size_t write_fid_stats_of(const FidStatsOptions& options, Progress& progress);
 
 /// Restores a file or a folder, no HR needed; the same names come out, as PNG.
 struct RestoreOptions {

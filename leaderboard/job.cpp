@@ -4,6 +4,7 @@
 #include <tbb/task_arena.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "data/base/error.h"
@@ -12,7 +13,38 @@
 namespace ultrasr {
 namespace {
 
+// Tables 1 and 2 of the SDD paper; conventions: metrics.md 11.
+constexpr std::array<std::string_view, 7> paper_metrics{
+    "psnr-y601", "ssim-y601", "lpips-alex", "fid", "niqe", "musiq", "clipiqa"};
+
 std::string_view profile_name(Profile profile) { return profile == Profile::cuda ? "cuda" : "cpu"; }
+
+/// The weight files with their hashes, and whether they are the ones we know.
+void note_weights(std::map<std::string, std::string>& settings,
+                  const std::vector<WeightRecord>& weights) {
+    std::string files;
+    bool verified = true;
+    for (const WeightRecord& w : weights) {
+        files += fmt::format("{}{} {}", files.empty() ? "" : ", ", w.file, w.sha256);
+        verified = verified && w.verified;
+    }
+    settings["weights"] = files;
+    settings["weights_verified"] = verified ? "yes" : "no";
+}
+
+/// All that a stored score depends on. Metrics without networks keep the keys they always had.
+std::string key_of(const MetricInfo& info, const MetricProvenance& provenance, Profile profile) {
+    if (provenance.weights.empty()) return fmt::format("{} {}", info.name, profile_name(profile));
+    std::string key = info.name;
+    for (const auto& [name, value] : provenance.settings) {
+        // Another GPU of the same machine gives the same scores
+        const std::string_view kind = std::string_view(value).substr(0, value.find(':'));
+        key += fmt::format(" {}", name == "device" ? kind : value);
+    }
+    for (const WeightRecord& w : provenance.weights)
+        key += fmt::format(" {}", w.sha256.substr(0, 8));
+    return key;
+}
 
 }  // namespace
 
@@ -40,16 +72,44 @@ void for_each(std::size_t n, int threads, const std::function<void(std::size_t)>
 
 std::vector<LoadedMetric> load_metrics(const std::vector<std::string>& names,
                                        const MetricOptions& options) {
-    std::vector<LoadedMetric> metrics;
-    for (const std::string& name : names) {
+    // Look all names up before any weights are read
+    std::vector<const MetricInfo*> infos;
+    const auto add = [&](std::string_view name) {
         const MetricInfo& info = find_metric(name);
-        const bool twice = std::any_of(metrics.begin(), metrics.end(),
-                                       [&](const LoadedMetric& m) { return m.info == &info; });
-        if (twice) fail(Fault::usage, "--metrics names {} twice", name);
-        metrics.push_back(
-            {&info, info.make(options), fmt::format("{} {}", name, profile_name(options.profile))});
+        if (std::find(infos.begin(), infos.end(), &info) != infos.end()) {
+            fail(Fault::usage, "--metrics names {} twice", name);
+        }
+        infos.push_back(&info);
+    };
+    for (const std::string& name : names) {
+        if (name == "paper") {
+            for (const std::string_view member : paper_metrics) add(member);
+        } else {
+            add(name);
+        }
     }
-    if (metrics.empty()) fail(Fault::usage, "--metrics names no metric; --list-metrics shows them");
+    if (infos.empty()) fail(Fault::usage, "--metrics names no metric; --list-metrics shows them");
+
+    std::vector<LoadedMetric> metrics;
+    for (const MetricInfo* info : infos) {
+        LoadedMetric m{info, {}, {}, info->settings, {}};
+        MetricProvenance provenance;
+        if (info->make_set) {
+            m.set = info->make_set(options);
+            provenance = m.set->provenance();
+        } else {
+            m.metric = info->make(options);
+            provenance = m.metric->provenance();
+        }
+        m.settings.insert(provenance.settings.begin(), provenance.settings.end());
+        if (provenance.weights.empty()) {
+            m.settings["profile"] = profile_name(options.profile);
+        } else {
+            note_weights(m.settings, provenance.weights);
+        }
+        m.key = key_of(*info, provenance, options.profile);
+        metrics.push_back(std::move(m));
+    }
     return metrics;
 }
 
@@ -62,11 +122,9 @@ void check_side(const LoadedMetric& metric, PixelSize size, const std::string& p
 }
 
 MetricSummary summary_of(const LoadedMetric& metric, const std::vector<double>& values,
-                         const MetricOptions& options, std::uint64_t seed,
-                         const std::string& where) {
+                         std::uint64_t seed, const std::string& where) {
     MetricSummary summary = summarise(metric.info->name, values, seed);
-    summary.settings = metric.info->settings;
-    summary.settings["profile"] = profile_name(options.profile);
+    summary.settings = metric.settings;
     if (summary.nan > 0) {
         warn("{} is undefined on {} of {} of {}; the mean leaves them out", metric.info->name,
              summary.nan, pictures(values.size()), where);

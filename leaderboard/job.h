@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -51,14 +52,20 @@ struct OddFiles {
 /// "1 picture", "2 pictures".
 std::string pictures(std::size_t n);
 
-/// A metric in use.
+/// A metric in use: of single pictures, or of sets.
 struct LoadedMetric {
     const MetricInfo* info;
-    MetricPtr metric;
-    std::string key;  ///< in the journal: a score of another profile is another score
+    MetricPtr metric;                             ///< null for a metric of sets
+    SetMetricPtr set;                             ///< null for a metric of single pictures
+    std::map<std::string, std::string> settings;  ///< for the results
+    std::string key;  ///< in the journal: a score of another profile, precision, network or choice
+                      ///< of crops is another score
 };
 
-/// throws Error(usage) for unknown names, a name given twice, or none at all
+/// "paper" stands for the seven metrics of the SDD paper's Tables 1 and 2.
+///
+/// throws Error(usage) for unknown names, a name given twice, or none at all; Error(input) for
+///        weights that are missing or wrong
 std::vector<LoadedMetric> load_metrics(const std::vector<std::string>& names,
                                        const MetricOptions& options);
 
@@ -67,8 +74,7 @@ void check_side(const LoadedMetric& metric, PixelSize size, const std::string& p
 
 /// The summary with the metric's settings; warns about undefined scores. `where` names the run.
 MetricSummary summary_of(const LoadedMetric& metric, const std::vector<double>& values,
-                         const MetricOptions& options, std::uint64_t seed,
-                         const std::string& where);
+                         std::uint64_t seed, const std::string& where);
 
 /// Loads a method. throws what its make() throws, with the label in front.
 MethodPtr make_method(const MethodSpec& spec, MethodOptions options);

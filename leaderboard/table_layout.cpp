@@ -38,6 +38,10 @@ TableCell make_cell(const Run& run, const MetricHead& head) {
     if (s.count < run.pictures) {
         cell.note = fmt::format("{} of {} pictures", s.count - s.nan, run.pictures);
     }
+    const auto verified = s.settings.find("weights_verified");
+    if (verified != s.settings.end() && verified->second == "no") {
+        cell.note += cell.note.empty() ? "unverified" : ", unverified";
+    }
     return cell;
 }
 

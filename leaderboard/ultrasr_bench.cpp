@@ -26,17 +26,26 @@ const std::map<std::string, ScalePolicy> scale_policies{
     {"post", ScalePolicy::post}, {"pre", ScalePolicy::pre}, {"cascade", ScalePolicy::cascade}};
 const std::map<std::string, Precision> precisions{
     {"fp32", Precision::fp32}, {"bf16", Precision::bf16}, {"fp16", Precision::fp16}};
+const std::map<std::string, Precision> metric_precisions{{"fp32", Precision::fp32},
+                                                         {"bf16", Precision::bf16}};
+const std::map<std::string, Crops> crop_rules{{"uniform", Crops::uniform},
+                                              {"random123", Crops::random123},
+                                              {"random-each", Crops::random_each}};
 const std::map<std::string, Profile> profiles{{"cuda", Profile::cuda}, {"cpu", Profile::cpu}};
 const std::map<std::string, TableFormat> formats{{"md", TableFormat::markdown},
                                                  {"tex", TableFormat::latex},
                                                  {"csv", TableFormat::csv},
                                                  {"html", TableFormat::html}};
 
-void add_method_options(CLI::App& app, MethodOptions& options) {
+void add_weight_options(CLI::App& app, WeightOptions& options) {
     app.add_option("--weights", options.weights,
                    "folder of weight files (default: $ULTRASR_WEIGHTS, else data/weights)");
     app.add_flag("--unverified-weights", options.unverified_weights,
                  "accept weights whose SHA-256 we do not know; results are marked");
+}
+
+void add_method_options(CLI::App& app, MethodOptions& options) {
+    add_weight_options(app, options);
     add_choice(app, "--scale-policy", options.scale_policy, scale_policies,
                "how a x4 network reaches other scales");
     add_choice(app, "--precision", options.precision, precisions, "arithmetic of the networks");
@@ -54,52 +63,74 @@ void add_method_options(CLI::App& app, MethodOptions& options) {
 }
 
 void add_metric_options(CLI::App& app, std::vector<std::string>& metrics, MetricOptions& options) {
-    app.add_option("--metrics", metrics, "names, comma-separated; see --list-metrics")
+    app.add_option("--metrics", metrics,
+                   "names, comma-separated; see --list-metrics; paper = psnr-y601,ssim-y601,"
+                   "lpips-alex,fid,niqe,musiq,clipiqa")
         ->delimiter(',')
         ->type_name("NAME,...");
     add_choice(app, "--profile", options.profile, profiles,
                "float32 rounding: of the published logs (cuda) or of pyiqa on a CPU (cpu)");
+    add_choice(app, "--metric-precision", options.compute.precision, metric_precisions,
+               "arithmetic of the metrics' networks; bf16 is faster and less exact");
+    add_choice(app, "--maniqa-crops", options.crops, crop_rules,
+               "where MANIQA looks: fixed places (pyiqa 0.1.12 and later), one random stream over "
+               "all pictures (0.1.10 and before), or one for each picture (0.1.11)");
+    app.add_option("--fid-stats", options.fid_stats,
+                   "statistics of the HR set from fid-stats, in place of its pictures")
+        ->type_name("FILE");
 }
 
 // ---- lists ----
 
-Answer list_metrics() {
-    std::string text = fmt::format("{:<12} {:<8} {:<6} {:<9} {:>5}  {}\n", "name", "better", "unit",
-                                   "reference", "min", "definition");
-    for (const MetricInfo* m : all_metrics()) {
-        text += fmt::format(
-            "{:<12} {:<8} {:<6} {:<9} {:>5}  {}\n", m->name,
-            m->better == Better::higher ? "higher" : "lower", m->unit.empty() ? "-" : m->unit,
-            m->reference == Reference::full ? "HR" : "none", m->min_side, m->source);
+/// The files of `needed` that are not there.
+std::vector<std::string> missing_weights(const std::vector<std::string>& needed,
+                                         const fs::path& weights) {
+    std::vector<std::string> missing;
+    for (const std::string& file : needed) {
+        if (!have_weights(file, weights)) missing.push_back(file);
     }
-    return {text, [] {
-                Json list = Json::array();
-                for (const MetricInfo* m : all_metrics()) {
-                    list.push_back({{"name", m->name},
-                                    {"title", m->title},
-                                    {"better", m->better == Better::higher ? "higher" : "lower"},
-                                    {"unit", m->unit},
-                                    {"needs_hr", m->reference == Reference::full},
-                                    {"min_side", m->min_side},
-                                    {"source", m->source},
-                                    {"settings", m->settings}});
-                }
-                return list;
-            }};
+    return missing;
+}
+
+std::string_view reference_word(Reference reference) {
+    return reference == Reference::full ? "HR" : reference == Reference::set ? "HR set" : "none";
+}
+
+Answer list_metrics(const fs::path& weights) {
+    std::string text = fmt::format("{:<14} {:<8} {:<7} {:<5} {:<9} {:>5}  {}\n", "name", "",
+                                   "better", "unit", "reference", "min", "definition");
+    Json list = Json::array();
+    for (const MetricInfo* m : all_metrics()) {
+        const auto missing = missing_weights(m->weight_files, weights);
+        const std::string_view better = m->better == Better::higher ? "higher" : "lower";
+        text += fmt::format("{:<14} {:<8} {:<7} {:<5} {:<9} {:>5}  {}\n", m->name,
+                            missing.empty() ? "ready" : "missing", better,
+                            m->unit.empty() ? "-" : m->unit, reference_word(m->reference),
+                            m->min_side, m->source);
+        for (const std::string& file : missing) {
+            text += fmt::format("{:<14} needs {}\n", "", file);
+        }
+        list.push_back({{"name", m->name},
+                        {"title", m->title},
+                        {"better", better},
+                        {"unit", m->unit},
+                        {"reference", reference_word(m->reference)},
+                        {"needs_hr", m->reference != Reference::none},
+                        {"min_side", m->min_side},
+                        {"source", m->source},
+                        {"weights", m->weight_files},
+                        {"missing", missing},
+                        {"settings", m->settings}});
+    }
+    text += "where missing files come from and belong: ultrasr-weights check\n";
+    return {text, [list] { return list; }};
 }
 
 Answer list_methods(const fs::path& weights) {
-    const auto missing_of = [&](const MethodInfo& method) {
-        std::vector<std::string> missing;
-        for (const std::string& file : method.weight_files) {
-            if (!have_weights(file, weights)) missing.push_back(file);
-        }
-        return missing;
-    };
     Json list = Json::array();
     std::string text;
     for (const MethodInfo* m : all_methods()) {
-        const auto missing = missing_of(*m);
+        const auto missing = missing_weights(m->weight_files, weights);
         const std::string name = m->prefix ? m->name + ":..." : m->name;
         text += fmt::format("{:<22} {:<8} {}\n", name, missing.empty() ? "ready" : "missing",
                             m->source);
@@ -143,12 +174,15 @@ Answer score(const ScoreOptions& options, const fs::path& csv, Progress& progres
     const ScoreOutcome outcome = score_folders(options, progress);
     if (!csv.empty()) write_file(csv, to_csv(outcome.table));
     std::string text = csv.empty() ? to_csv(outcome.table) + "\n" : std::string();
-    text += fmt::format("{:<12} {:>10} {:>10} {:>23} {:>6} {:>9}\n", "metric", "mean", "std",
+    text += fmt::format("{:<13} {:>10} {:>10} {:>23} {:>6} {:>9}\n", "metric", "mean", "std",
                         "95 % interval", "n", "undefined");
     for (const MetricSummary& s : outcome.summaries) {
-        text +=
-            fmt::format("{:<12} {:>10.4f} {:>10.4f} {:>23} {:>6} {:>9}\n", s.metric, s.mean, s.std,
-                        fmt::format("[{:.4f}, {:.4f}]", s.ci_low, s.ci_high), s.count, s.nan);
+        const bool set =
+            find_metric(s.metric).reference == Reference::set;  // one number, no spread
+        text += fmt::format("{:<13} {:>10.4f} {:>10} {:>23} {:>6} {:>9}\n", s.metric, s.mean,
+                            set ? "-" : fmt::format("{:.4f}", s.std),
+                            set ? "-" : fmt::format("[{:.4f}, {:.4f}]", s.ci_low, s.ci_high),
+                            s.count, s.nan);
     }
     return {text, [outcome] {
                 Json metrics = Json::array();
@@ -295,9 +329,24 @@ int run(int argc, char** argv) {
     sub_score->add_option("--sr", score_job.sr, "folder of restored pictures")->required();
     sub_score->add_option("--hr", score_job.hr, "folder of HR pictures with the same names");
     add_metric_options(*sub_score, score_job.metrics, score_job.metric);
+    add_weight_options(*sub_score, score_job.metric.weights);
     sub_score->add_option("--csv", csv, "write one row a picture here instead of to stdout");
     sub_score->footer(
         "Example:\n  ultrasr-bench score --sr results/ --hr HR/ --metrics psnr-y601,niqe");
+
+    // fid-stats
+    FidStatsOptions stats_job;
+    CLI::App* sub_stats = app.add_subcommand(
+        "fid-stats", "Look at an HR set once: its FID statistics, for --fid-stats.");
+    sub_stats->add_option("pictures", stats_job.pictures, "folder, with those below it")
+        ->required();
+    sub_stats->add_option("--out", stats_job.out, "file to write (safetensors)")->required();
+    add_weight_options(*sub_stats, stats_job.metric.weights);
+    add_choice(*sub_stats, "--metric-precision", stats_job.metric.compute.precision,
+               metric_precisions, "arithmetic of the network");
+    sub_stats->footer(
+        "Example:\n  ultrasr-bench fid-stats DIV2K/HR --out div2k_hr.safetensors\n"
+        "  ultrasr-bench score --sr results/ --metrics fid --fid-stats div2k_hr.safetensors");
 
     // restore
     RestoreOptions restore_job;
@@ -367,7 +416,21 @@ int run(int argc, char** argv) {
             options.device = common.device;
             options.threads = common.threads;
         };
+        const auto prepare_metrics = [&](MetricOptions& options) {
+            options.compute.device = common.device;
+            options.compute.threads = common.threads;
+        };
+        if (*sub_stats) {
+            prepare_metrics(stats_job.metric);
+            stats_job.threads = common.threads;
+            const std::size_t n = write_fid_stats_of(stats_job, progress);
+            return {fmt::format("{}: statistics of {} pictures\n", stats_job.out.string(), n),
+                    [n, file = stats_job.out.string()] {
+                        return Json{{"file", file}, {"pictures", n}};
+                    }};
+        }
         if (*sub_score) {
+            prepare_metrics(score_job.metric);
             score_job.threads = common.threads;
             score_job.seed = common.seed;
             return score(score_job, csv, progress);
@@ -395,9 +458,11 @@ int run(int argc, char** argv) {
             return {to_text(result, compare_a.string(), compare_b.string()),
                     [result] { return to_json(result); }};
         }
-        if (want_metrics) return list_metrics();
+        if (want_metrics) return list_metrics(main_job.method.weights);
         if (want_methods) return list_methods(main_job.method.weights);
         prepare(main_job.method);
+        prepare_metrics(main_job.metric);
+        main_job.metric.weights = main_job.method;
         main_job.methods = split_methods(methods);
         main_job.threads = common.threads;
         main_job.seed = common.seed;

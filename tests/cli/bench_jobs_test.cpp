@@ -35,7 +35,8 @@ TEST_SUITE("cli") {
             CAPTURE(line);
             CHECK(next.find_first_not_of(' ') != std::string::npos);
         }
-        for (const char* sub : {"score", "restore", "table", "report", "compare", "figure"}) {
+        for (const char* sub :
+             {"score", "restore", "table", "report", "compare", "figure", "fid-stats"}) {
             const Ended help = run_program("ultrasr-bench", {sub, "--help"});
             CAPTURE(sub);
             CHECK(help.exit == 0);
@@ -57,7 +58,12 @@ TEST_SUITE("cli") {
         std::string names;
         for (const Json& m : json_of(metrics.out)) names += m["name"].get<std::string>() + " ";
         CHECK(names.starts_with(
-            "psnr-y601 psnr-yiq psnr-rgb ssim-y601 ssim-yiq ms-ssim niqe niqe-y601 "));
+            "psnr-y601 psnr-yiq psnr-rgb ssim-y601 ssim-yiq ms-ssim lpips-alex lpips-vgg dists fid "
+            "niqe niqe-y601 musiq "));
+        for (const char* name :
+             {"musiq-spaq", "musiq-paq2piq", "musiq-ava", "clipiqa", "clipiqa+", "maniqa-pipal"}) {
+            CHECK(names.find(fmt::format(" {} ", name)) != std::string::npos);
+        }
         const Ended methods = run_program("ultrasr-bench", {"--list-methods"});
         CHECK(methods.exit == 0);
         for (const char* name : {"bicubic", "lanczos", "realesrgan-x4plus", "realesr-general-x4v3",
@@ -68,7 +74,7 @@ TEST_SUITE("cli") {
         const Ended missing =
             run_program("ultrasr-bench", {"--list-methods", "--weights", empty.path().string()});
         CHECK(missing.out.find("missing") != std::string::npos);
-        CHECK(missing.out.find("realesr-animevideov3.safetensors") != std::string::npos);
+        CHECK(missing.out.find("BSRGAN.safetensors") != std::string::npos);
     }
 
     TEST_CASE("ultrasr-bench: the whole job writes pictures, scores, tables, a page and JSON") {

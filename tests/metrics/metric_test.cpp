@@ -16,6 +16,15 @@ namespace {
 
 constexpr std::array profiles{Profile::cuda, Profile::cpu};
 
+/// The metrics that need no weights; network_metrics_test.cpp has the same laws for the others.
+std::vector<const MetricInfo*> plain_metrics() {
+    std::vector<const MetricInfo*> plain;
+    for (const MetricInfo* info : all_metrics()) {
+        if (info->weight_files.empty()) plain.push_back(info);
+    }
+    return plain;
+}
+
 double score(const std::string& metric, const Image& sr, const Image& hr,
              Profile profile = Profile::cuda) {
     return find_metric(metric).make({.profile = profile})->score(sr, hr);
@@ -158,7 +167,7 @@ TEST_SUITE("unit") {
 
     TEST_CASE("full-reference metrics: different sizes are an error that names both") {
         const Image a = test::flat({200, 180}, 9, 9, 9);
-        for (const MetricInfo* info : all_metrics()) {
+        for (const MetricInfo* info : plain_metrics()) {
             CAPTURE(info->name);
             const auto metric = info->make({});
             for (const PixelSize size : {PixelSize{200, 181}, PixelSize{201, 180}}) {
@@ -188,12 +197,14 @@ TEST_SUITE("property") {
             CHECK_FALSE(info->source.empty());
             CHECK(info->settings.contains("setting"));
             CHECK(info->min_side >= 1);
+            CHECK((info->reference == Reference::set) == static_cast<bool>(info->make_set));
+            CHECK((info->reference == Reference::set) != static_cast<bool>(info->make));
         }
     }
 
     TEST_CASE("full-reference metrics: equal pictures score best") {
         const auto pair = test::picture("patches", {180, 170});
-        for (const MetricInfo* info : all_metrics()) {
+        for (const MetricInfo* info : plain_metrics()) {
             if (info->reference == Reference::none) continue;
             CAPTURE(info->name);
             for (const Profile profile : profiles) {
@@ -210,7 +221,7 @@ TEST_SUITE("property") {
 
     TEST_CASE("full-reference metrics: the order of the two pictures does not matter") {
         const auto pair = test::picture("texture", {175, 163});
-        for (const MetricInfo* info : all_metrics()) {
+        for (const MetricInfo* info : plain_metrics()) {
             if (info->reference == Reference::none) continue;
             CAPTURE(info->name);
             const auto metric = info->make({});
@@ -235,7 +246,7 @@ TEST_SUITE("property") {
         };
         const Image a_little = noisy(31);
         const Image a_lot = noisy(151);
-        for (const MetricInfo* info : all_metrics()) {
+        for (const MetricInfo* info : plain_metrics()) {
             CAPTURE(info->name);
             for (const Profile profile : profiles) {
                 const auto metric = info->make({.profile = profile});
@@ -248,7 +259,7 @@ TEST_SUITE("property") {
 
     TEST_CASE("all metrics: four threads on one object give the bits of one thread") {
         const auto pair = test::picture("texture", {170, 165});
-        for (const MetricInfo* info : all_metrics()) {
+        for (const MetricInfo* info : plain_metrics()) {
             CAPTURE(info->name);
             for (const Profile profile : profiles) {
                 const auto metric = info->make({.profile = profile});
@@ -269,7 +280,7 @@ TEST_SUITE("property") {
         const Image sr_part(pair.sr.mat()(cv::Rect(3, 5, 170, 165)));
         const Image hr_part(pair.hr.mat()(cv::Rect(3, 5, 170, 165)));
         const cv::Mat before = pair.sr.mat().clone();
-        for (const MetricInfo* info : all_metrics()) {
+        for (const MetricInfo* info : plain_metrics()) {
             CAPTURE(info->name);
             const auto metric = info->make({});
             CHECK(metric->score(sr_part, hr_part) ==
