@@ -91,6 +91,7 @@ std::string markdown_cell(const TableCell& cell) {
     std::string text = cell.text;
     if (cell.rank == Rank::best) text = fmt::format("**{}**", text);
     if (cell.rank == Rank::second) text = fmt::format("<u>{}</u>", text);
+    if (cell.unverified) text += " \u2020";
     return cell.note.empty() ? text : fmt::format("{} ({})", text, cell.note);
 }
 
@@ -186,6 +187,7 @@ std::string latex_cell(const TableCell& cell) {
     std::string text = cell.text;
     if (cell.rank == Rank::best) text = fmt::format("\\textbf{{{}}}", text);
     if (cell.rank == Rank::second) text = fmt::format("\\underline{{{}}}", text);
+    if (cell.unverified) text += " $\\dagger$";
     return cell.note.empty() ? text : fmt::format("{} ({})", text, cell.note);
 }
 
@@ -285,6 +287,7 @@ std::string html_cell(const TableCell& cell, const MetricHead& head) {
             score_text(s.ci_low, head), score_text(s.ci_high, head), score_text(s.std, head),
             s.count - s.nan, s.count);
     }
+    if (cell.unverified) small = " \u2020" + small;
     if (!cell.note.empty()) small += fmt::format("<small>({})</small>", escape_html(cell.note));
     return fmt::format("<td class=\"number\"{}><span{}>{}</span>{}</td>", tip, rank,
                        escape_html(cell.text), small);

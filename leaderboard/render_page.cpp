@@ -38,7 +38,7 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2rem; } h3 { font-
 p, .notes { max-width: 52rem; }
 h4 { font-size: .95rem; margin: 0 0 .3rem; }
 .strip { display: grid; grid-template-columns: repeat(var(--columns), minmax(160px, 256px));
-         gap: .5rem; margin: 0 0 1.8rem; overflow-x: auto; }
+         gap: .5rem; margin: 0 0 1.8rem; overflow-x: auto; align-items: end; }
 figure { margin: 0; }
 figcaption { font-size: 13px; overflow-wrap: anywhere; margin-bottom: .2rem; }
 figcaption small { display: block; color: var(--faint); font-variant-numeric: tabular-nums; }

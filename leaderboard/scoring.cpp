@@ -1,6 +1,7 @@
 #include "leaderboard/scoring.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
 #include "data/base/error.h"
@@ -9,9 +10,6 @@
 
 namespace ultrasr {
 namespace {
-
-/// Below it the covariance of 2048 features has no full rank and FID is biased upwards.
-constexpr std::size_t enough_for_fid = 2048;
 
 /// One picture on its way.
 struct AtHand {
@@ -114,11 +112,12 @@ MetricSummary summary_of_set(const LoadedMetric& metric, std::span<const float> 
                              std::span<const float> hr, const std::string& where) {
     constexpr double nan = std::numeric_limits<double>::quiet_NaN();
     const std::size_t n = sr.size() / metric.set->features();
-    if (n < enough_for_fid) {
+    static std::atomic<bool> warned{false};  // once, however many methods there are
+    if (n < enough_for_fid && !warned.exchange(true)) {
         warn(
-            "{} of {} rests on {}: below {} it is biased upwards; compare it only with values "
+            "{} over {} is biased upwards, as over any set below {}; compare it only with values "
             "over equally many",
-            metric.info->name, where, pictures(n), enough_for_fid);
+            metric.info->name, pictures(n), enough_for_fid);
     }
     return {.metric = metric.info->name,
             .mean = while_doing(where, [&] { return metric.set->distance(sr, hr); }),

@@ -50,8 +50,11 @@ struct ScoringTask {
 void score_pictures(const ScoringTask& task, const std::vector<LoadedMetric>& metrics, int threads,
                     Progress& progress);
 
-/// A set metric's value over all rows. count: restored pictures; warns where the estimate is biased
-/// by few of them. `where` names the run.
+/// Below it the covariance of Inception's 2048 features has no full rank, and FID is biased.
+inline constexpr std::size_t enough_for_fid = 2048;
+
+/// A set metric's value over all rows; its count is that of the restored pictures. Warns, once,
+/// where few of them bias it. `where` names the run.
 MetricSummary summary_of_set(const LoadedMetric& metric, std::span<const float> sr,
                              std::span<const float> hr, const std::string& where);
 

@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include "leaderboard/scoring.h"
+
 namespace ultrasr {
 namespace {
 
@@ -25,6 +27,13 @@ const MetricSummary* find_summary(const Run& run, const std::string& metric) {
     return nullptr;
 }
 
+/// A distance of sets over so few pictures that it is biased.
+bool is_of_few(const MetricSummary& summary) {
+    const auto setting = summary.settings.find("setting");
+    return setting != summary.settings.end() && setting->second.starts_with("fid") &&
+           summary.count < enough_for_fid;
+}
+
 TableCell make_cell(const Run& run, const MetricHead& head) {
     TableCell cell;
     cell.summary = find_summary(run, head.name);
@@ -39,9 +48,7 @@ TableCell make_cell(const Run& run, const MetricHead& head) {
         cell.note = fmt::format("{} of {} pictures", s.count - s.nan, run.pictures);
     }
     const auto verified = s.settings.find("weights_verified");
-    if (verified != s.settings.end() && verified->second == "no") {
-        cell.note += cell.note.empty() ? "unverified" : ", unverified";
-    }
+    cell.unverified = verified != s.settings.end() && verified->second == "no";
     return cell;
 }
 
@@ -157,7 +164,7 @@ std::vector<ScoreLayout> layout_tables(const std::vector<Run>& runs, const Table
 
 std::vector<std::string> table_notes(const std::vector<ScoreLayout>& tables) {
     bool ranked = false, undefined = false, unverified = false, published = false;
-    bool ranked_published = false, policy = false;
+    bool ranked_published = false, policy = false, few = false;
     std::vector<std::string> conventions, sources;
     const auto add = [](std::vector<std::string>& list, const std::string& text) {
         if (std::find(list.begin(), list.end(), text) == list.end()) list.push_back(text);
@@ -177,6 +184,8 @@ std::vector<std::string> table_notes(const std::vector<ScoreLayout>& tables) {
             for (const TableCell& cell : row.cells) {
                 ranked |= cell.rank != Rank::none;
                 undefined |= !cell.note.empty() || cell.text == "undefined";
+                unverified |= cell.unverified;
+                few |= cell.summary && !row.run->published && is_of_few(*cell.summary);
             }
         }
     }
@@ -190,6 +199,11 @@ std::vector<std::string> table_notes(const std::vector<ScoreLayout>& tables) {
     }
     if (undefined) {
         notes.push_back("A mean leaves out the pictures on which the metric is undefined.");
+    }
+    if (few) {
+        notes.push_back(fmt::format(
+            "FID over fewer than {} pictures is biased upwards: compare it only over equally many.",
+            enough_for_fid));
     }
     if (unverified) {
         notes.push_back("\u2020 Made with weights that are not those on record (unverified).");

@@ -31,6 +31,7 @@ enum class Rank { none, best, second };
 struct TableCell {
     std::string text;  ///< the mean as shown; "undefined"; empty when the metric was not measured
     std::string note;  ///< "2 undefined", "98 of 100 pictures"; mostly empty
+    bool unverified = false;  ///< the metric's own weights are not those on record
     Rank rank = Rank::none;
     const MetricSummary* summary = nullptr;  ///< null when the metric was not measured
 };

@@ -97,9 +97,16 @@ class ClipIqa final : public NetMetric {
         at::Tensor context;
         if (learned) {
             StateDict prompts = load(prompts_file);
-            // The file is one bare tensor, which has no name of its own
-            context =
-                prompts.take(prompts.contains("root") ? "root" : "ctx", ClipIqaNet::learned_shape);
+            // The file is one bare tensor, which has no name of its own: a context for each of
+            // the two prompts, or one for both (pyiqa takes either)
+            const std::string name = prompts.contains("root") ? "root" : "ctx";
+            if (prompts.shape_of(name).size() == 2) {
+                context = prompts.take(name, at::IntArrayRef(ClipIqaNet::learned_shape).slice(1))
+                              .unsqueeze(0)
+                              .expand(ClipIqaNet::learned_shape);
+            } else {
+                context = prompts.take(name, ClipIqaNet::learned_shape);
+            }
             prompts.finish();
         }
         StateDict weights = load(clip_file);

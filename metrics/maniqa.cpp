@@ -10,6 +10,7 @@
 #include <map>
 #include <vector>
 
+#include "data/base/progress.h"
 #include "data/image.h"
 #include "metrics/input_check.h"
 #include "metrics/net_metric.h"
@@ -101,7 +102,8 @@ double maniqa_score(const ManiqaNet& net, const at::Tensor& rgb,
     // Sum each crop's tokens
     std::vector<double> sums(views.size()), weights(views.size());
     const auto look_at = [&](std::size_t begin, std::size_t end) {
-        const c10::InferenceMode guard;  // each thread has its own mode
+        Progress::throw_if_interrupted();  // a crop takes a second, a picture many
+        const c10::InferenceMode guard;    // each thread has its own mode
         const TokenScores tokens = net(at::stack(at::TensorList(&views[begin], end - begin)));
         const at::Tensor w = tokens.weight.to(at::kDouble);
         const at::Tensor sum = (w * tokens.score).sum(1).cpu(), sum_w = w.sum(1).cpu();

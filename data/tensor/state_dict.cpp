@@ -33,6 +33,11 @@ at::Tensor StateDict::take(const std::string& name, at::IntArrayRef shape) {
 
 bool StateDict::contains(const std::string& name) const { return tensors_.contains(name); }
 
+std::vector<std::int64_t> StateDict::shape_of(const std::string& name) const {
+    const auto found = tensors_.find(name);
+    return found == tensors_.end() ? std::vector<std::int64_t>{} : found->second.sizes().vec();
+}
+
 void StateDict::ignore(std::string prefix) { ignored_.push_back(std::move(prefix)); }
 
 void StateDict::finish() const {

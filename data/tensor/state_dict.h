@@ -35,6 +35,9 @@ class StateDict {
 
     bool contains(const std::string& name) const;
 
+    /// The shape it has; empty where it is missing or will be made.
+    std::vector<std::int64_t> shape_of(const std::string& name) const;
+
     /// Names that begin so may be there and are not looked at.
     void ignore(std::string prefix);
 

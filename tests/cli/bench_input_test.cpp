@@ -185,6 +185,46 @@ TEST_SUITE("cli") {
         CHECK(read_file(out / "tables/results.md").find("unverified") != std::string::npos);
     }
 
+    TEST_CASE("ultrasr-bench: metrics made of networks say what they lack, before any work") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", out = folder.path() / "out";
+        const fs::path weights = folder.path() / "weights";
+        fs::create_directories(weights);
+        make_set(set, 2);
+        const auto run = [&](const std::string& metrics, std::vector<std::string> more = {}) {
+            more.insert(more.end(), {"--weights", weights.string()});
+            return bench(set, out, more, "bicubic", metrics);
+        };
+        check_refused(run("paper"), 3,
+                      {"metric lpips-alex", "alexnet-owt-7be5be79.pth", "244.4 MB", "BSD-3-Clause",
+                       "download.pytorch.org", weights.string()});
+        check_refused(run("fid"), 3, {"metric fid", "pt_inception-2015-12-05-6726825d.pth"});
+        check_refused(run("paper,fid"), 2, {"fid twice"});
+        check_refused(run("lpips"), 2, {"'lpips'", "lpips-alex", "lpips-vgg"});
+        check_refused(run("musiq", {"--maniqa-crops", "centre"}), 2, {"uniform", "random123"});
+        CHECK_FALSE(fs::exists(out / "set"));
+
+        // A web page, a pickle of nothing, a file of another network under the name
+        const fs::path net = weights / "alexnet-owt-7be5be79.pth";
+        write_file(net, "<!DOCTYPE html><html></html>");
+        check_refused(run("lpips-alex"), 3, {"7be5be79", "--unverified-weights"});
+        check_refused(run("lpips-alex", {"--unverified-weights"}), 3,
+                      {"metric lpips-alex", net.string()});
+        fs::copy_file(source_folder() / "data/weights/LPIPS_v0.1_vgg-a78928a0.pth", net,
+                      fs::copy_options::overwrite_existing);
+        check_refused(run("lpips-alex", {"--unverified-weights"}), 3,
+                      {"lpips-alex", "alexnet-owt-7be5be79.pth", "10 missing (features.0.weight",
+                       "5 surplus (lin0.model.1.weight"});
+        check_refused(run_program("ultrasr-bench", {"fid-stats", (set / "HR").string(), "--out",
+                                                    (folder.path() / "s.safetensors").string(),
+                                                    "--weights", weights.string()}),
+                      3, {"metric fid", "pt_inception"});
+        check_refused(run_program("ultrasr-bench", {"score", "--sr", (set / "HR").string(),
+                                                    "--metrics", "lpips-alex", "--weights",
+                                                    weights.string(), "--unverified-weights"}),
+                      3, {"lpips-alex"});
+    }
+
     TEST_CASE("ultrasr-bench: no GPU is exit 4, before any work") {
         const TemporaryFolder folder;
         const fs::path set = folder.path() / "set", out = folder.path() / "out";

@@ -146,7 +146,12 @@ TEST_SUITE("unit") {
         CHECK(read_file(run_folder / "scores.csv").starts_with("image,psnr-y601,lpips-alex\n"));
         const std::string table = read_file(folder.path() / "out/tables/results.md");
         CHECK(table.find("FID") != std::string::npos);
-        CHECK(table.find("unverified") != std::string::npos);
+        CHECK(table.find("(unverified)") != std::string::npos);
+        CHECK(table.find(" \u2020 |") != std::string::npos);
+        CHECK(table.find("FID over fewer than 2048 pictures") != std::string::npos);
+        CHECK(table.find("leaves out the pictures") == std::string::npos);
+        CHECK(read_file(folder.path() / "out/tables/results.tex").find("$\\dagger$") !=
+              std::string::npos);
         const Results stored = read_results(folder.path() / "out");
         CHECK(stored.runs.at(0).metrics.at(1).mean == fid.mean);
 

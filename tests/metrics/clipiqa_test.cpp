@@ -10,6 +10,7 @@
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
@@ -182,6 +183,31 @@ TEST_SUITE("unit") {
         for (const WeightRecord& record : provenance.weights) files.push_back(record.file);
         CHECK(files ==
               std::vector<std::string>{"CLIP-IQA+_learned_prompts-603f3273.pth", "RN50.pt"});
+    }
+
+    TEST_CASE("clipiqa+: one context for both prompts is the same as two equal ones") {
+        /// Serves the prompts from memory, CLIP by formula.
+        struct Prompts final : WeightSource {
+            at::Tensor tensor;
+            StateDict open(std::string_view file) const override {
+                if (file == "RN50.pt") return test::generated_clip_weights();
+                return StateDict({{"root", tensor}}, std::string(file));
+            }
+        };
+        const auto pair = test::picture("texture", {40, 33});
+        const auto score = [&](const at::Tensor& tensor) {
+            auto source = std::make_shared<Prompts>();
+            source->tensor = tensor;
+            auto options = test::network_options();
+            options.source = source;
+            return clipiqa_plus.make(options)->score(pair.sr, Image());
+        };
+        const at::Tensor two = test::generated_tensor("ctx", {2, 16, 512});
+        const at::Tensor one = two[0].clone();
+        const double shared = score(one);
+        CHECK(shared == score(at::stack({one, one})));
+        CHECK(shared != score(two));
+        CHECK(contains(sentence_of([&] { score(one.narrow(0, 0, 15)); }), "[15, 512]"));
     }
 
     TEST_CASE("clipiqa: a checkpoint of something else is an error that names metric and file") {
