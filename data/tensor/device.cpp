@@ -4,10 +4,12 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <dlfcn.h>
+#include <malloc.h>
 
 #include <atomic>
 #include <charconv>
 #include <filesystem>
+#include <mutex>
 
 #include "data/base/error.h"
 #include "data/base/log.h"
@@ -34,6 +36,18 @@ void load_cuda_part() {
             "this LibTorch has no CUDA part ({}); install the full torch wheel or use --device cpu",
             fault);
     }
+}
+
+/// Has freed memory kept for the next map. Networks allocate and free maps of megabytes all the
+/// time; given back to the system each time they come back as fresh pages, which cost a tenth
+/// (VGG16) to a third (SRVGGNet) of the run.
+void keep_freed_memory() {
+#ifdef __GLIBC__
+    constexpr int large = 1 << 30;
+    if (::mallopt(M_MMAP_THRESHOLD, large) == 0) ::mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    ::mallopt(M_TRIM_THRESHOLD, large);
+    ::mallopt(M_TOP_PAD, 64 << 20);
+#endif
 }
 
 /// True when LibTorch has bf16 convolutions for this CPU.
@@ -64,6 +78,8 @@ c10::Device open_device(std::string_view name) {
 }
 
 Placement place(const ComputeOptions& options) {
+    static std::once_flag once;
+    std::call_once(once, keep_freed_memory);
     at::set_num_threads(std::max(1, options.threads));
     Placement placement{.device = open_device(options.device)};
     const bool cpu = placement.device.is_cpu();
