@@ -201,7 +201,7 @@ TEST_SUITE("golden") {
             rows[s] = metric->features_of(images);
         }
         const double value = metric->distance(rows[0], rows[1]);
-        MESSAGE("fid " << value);
+        MESSAGE("fid " << fmt::format("{:.9g}", value));
         // pyiqa takes scipy's sqrtm of a singular product: 1.5e-5 off its own singular values
         CHECK(value == doctest::Approx(golden.at("fid").get<double>()).epsilon(1e-4));
         CHECK(value ==
