@@ -22,7 +22,7 @@ constexpr std::array files{
         .sha256 = "",
         .licence = "Apache-2.0, (c) Kai Zhang",
         .address = "https://github.com/cszn/KAIR/releases/download/v1.0/BSRGAN.pth",
-        .remark = "the state dict of that file saved as safetensors",
+        .remark = "through ultrasr-weights convert BSRGAN.pth BSRGAN.safetensors",
         .used_by = "bsrgan",
     },
     WeightFile{
