@@ -32,7 +32,8 @@ extern const MetricInfo maniqa_pipal;
 
 namespace {
 
-const Placement in_bf16{.dtype = c10::kBFloat16};
+/// bf16 as this CPU can have it: with its instructions, or emulated.
+Placement in_bf16() { return place(ComputeOptions{.precision = Precision::bf16}); }
 
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
     REQUIRE(a.sizes() == b.sizes());
@@ -153,7 +154,7 @@ TEST_SUITE("unit") {
         CHECK(largest_difference(self_attention(qkv, {}), expected) < 2e-6);
 
         // bf16 keeps 8 bits of values up to about 4
-        const at::Tensor rounded = self_attention(qkv.to(at::kBFloat16), in_bf16);
+        const at::Tensor rounded = self_attention(qkv.to(at::kBFloat16), in_bf16());
         CHECK((rounded.scalar_type() == at::kBFloat16));
         CHECK(largest_difference(rounded, expected) < 0.05);
     }
@@ -178,7 +179,7 @@ TEST_SUITE("unit") {
         CHECK(largest_difference(both[0], stage(x.slice(0, 0, 1))[0]) < 1e-4 * largest(both));
         CHECK(largest_difference(both[1], stage(x.slice(0, 1, 2))[0]) < 1e-4 * largest(both));
 
-        const SwinStage rounded(weights, "swintransformer2.", 384, in_bf16);
+        const SwinStage rounded(weights, "swintransformer2.", 384, in_bf16());
         const at::Tensor near = rounded(x.slice(0, 0, 1).to(at::kBFloat16));
         CHECK((near.scalar_type() == at::kBFloat16));
         CHECK(largest_difference(near[0], both[0]) < 0.03 * largest(both));
