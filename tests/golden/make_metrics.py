@@ -378,4 +378,5 @@ def main():
           "image," + ",".join(NAMES), rows)
 
 
-main()
+if __name__ == "__main__":
+    main()

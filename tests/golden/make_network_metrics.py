@@ -39,6 +39,7 @@ from torch import nn
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import generated_weights
+from make_metrics import picture
 
 # ---- Checkpoint files under their official names ----
 
@@ -167,61 +168,6 @@ def files_in_place(files):
         clip_model._download = lambda url, root: os.path.join(root, os.path.basename(url))
         with vit_by_shape():
             yield
-
-
-# ---- Pictures, whole numbers only ----
-
-
-def hash32(x, y, seed):
-    m = 0xFFFFFFFF
-    h = (x * 0x9E3779B1 + y * 0x85EBCA77 + seed * 0xC2B2AE3D) & m
-    h ^= h >> 15
-    h = (h * 0x2C1B3C6D) & m
-    h ^= h >> 12
-    h = (h * 0x297A2D39) & m
-    return h ^ (h >> 15)
-
-
-def value_noise(x, y, cell, seed):
-    cx, cy, fx, fy = x // cell, y // cell, x % cell, y % cell
-    corner = lambda dx, dy: hash32(cx + dx, cy + dy, seed) & 255
-    upper = corner(0, 0) * (cell - fx) + corner(1, 0) * fx
-    lower = corner(0, 1) * (cell - fx) + corner(1, 1) * fx
-    return (upper * (cell - fy) + lower * fy) // (cell * cell)
-
-
-def texture(x, y, channel):
-    grey = (8 * value_noise(x, y, 32, 1) + 5 * value_noise(x, y, 8, 2)
-            + 2 * value_noise(x, y, 3, 3) + value_noise(x, y, 1, 4)) // 16
-    colour = value_noise(x, y, 16, 10 + channel)
-    return np.clip(grey + (colour - 128) // 4, 0, 255)
-
-
-def degraded(x, y, channel):
-    mean = sum(texture(x + dx, y + dy, channel)
-               for dx, dy in ((0, 0), (1, 0), (0, 1), (2, 0), (0, 2))) // 5
-    noise = hash32(x, y, 20 + channel) % 41 - 20
-    return np.clip(mean + noise * (x % 256) // 256, 0, 255)
-
-
-def picture(kind, width, height):
-    """(sr, hr), H x W x 3 uint8."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.int64)
-    channels = [0, 0, 0] if kind == "grey" else [0, 1, 2]
-    hr = np.stack([texture(x, y, k) for k in channels], 2)
-    sr = np.stack([degraded(x, y, k) for k in channels], 2)
-    if kind == "patches":
-        area = (x // 40 + 3 * (y // 56)) % 7
-        for k in channels:
-            ramp = np.minimum(x // 2 + 10 * k, 255)
-            for p in (sr, hr):
-                p[:, :, k] = np.select([area == 1, area == 3, area == 5, area == 6],
-                                       [117 + 9 * k, 0, 255, ramp], p[:, :, k])
-    elif kind == "flat":
-        hr[:], sr[:] = 255, 75
-    else:
-        assert kind in ("texture", "grey"), kind
-    return sr.astype(np.uint8), hr.astype(np.uint8)
 
 
 def tensor(picture_):
