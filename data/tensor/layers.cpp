@@ -30,9 +30,9 @@ template <class Signature>
 std::optional<c10::TypedOperatorHandle<Signature>> find_operator(const char* name,
                                                                  const char* overload) {
     const auto op = c10::Dispatcher::singleton().findSchema({name, overload});
-    if (!op || !op->hasKernelForDispatchKey(c10::DispatchKey::MkldnnCPU)) {
-        if (!op || !op->hasKernelForDispatchKey(c10::DispatchKey::CPU)) return std::nullopt;
-    }
+    const bool there = op && (op->hasKernelForDispatchKey(c10::DispatchKey::MkldnnCPU) ||
+                              op->hasKernelForDispatchKey(c10::DispatchKey::CPU));
+    if (!there) return std::nullopt;
     return op->typed<Signature>();
 }
 
@@ -45,15 +45,6 @@ const auto& conv_operator() {
 }
 
 const auto& conv_add_operator() {
-    static const auto op = find_operator<at::Tensor(
-        const at::Tensor&, const at::Tensor&, const at::Tensor&, const MaybeTensor&,
-        at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, std::int64_t, Text,
-        std::optional<at::Scalar>, MaybeText, Scalars, MaybeText)>("mkldnn::_convolution_pointwise",
-                                                                   "binary");
-    return op;
-}
-
-const auto& conv_add_in_place_operator() {
     static const auto op = find_operator<at::Tensor&(
         at::Tensor&, const at::Tensor&, const at::Tensor&, const MaybeTensor&, at::IntArrayRef,
         at::IntArrayRef, at::IntArrayRef, std::int64_t, Text, std::optional<at::Scalar>, MaybeText,
@@ -92,8 +83,8 @@ const auto& pack_linear_operator() {
 
 bool fuses(const Placement& placement) {
     return placement.device.is_cpu() && !placement.emulated && conv_operator() &&
-           conv_add_operator() && conv_add_in_place_operator() && pack_conv_operator() &&
-           linear_operator() && linear_add_operator() && pack_linear_operator();
+           conv_add_operator() && pack_conv_operator() && linear_operator() &&
+           linear_add_operator() && pack_linear_operator();
 }
 
 MaybeTensor maybe(const at::Tensor& tensor) {
@@ -107,9 +98,6 @@ at::Tensor placed(const at::Tensor& tensor, const Placement& placement) {
 }
 
 constexpr std::array<std::int64_t, 2> no_dilation{1, 1};
-
-/// LibTorch 2.11 cannot fuse a sum into maps of one pixel ("could not create a memory").
-bool is_one_pixel(const at::Tensor& map) { return map.size(2) * map.size(3) == 1; }
 
 }  // namespace
 
@@ -178,22 +166,11 @@ at::Tensor Conv::leaky_relu(const at::Tensor& x, double slope) const {
     return at::leaky_relu(plain(x), slope).to(x.scalar_type());
 }
 
-at::Tensor Conv::add_relu(const at::Tensor& x, const at::Tensor& other) const {
-    if (!is_one_pixel(other) && takes_fused_path(x)) {
-        return conv_add_operator()->call(x, other, packed_for(x), maybe(bias_), shape_.padding,
-                                         shape_.stride, no_dilation, shape_.groups, "add",
-                                         std::nullopt, "relu", Scalars(), std::nullopt);
-    }
-    return at::relu(plain(x) + other).to(x.scalar_type());
-}
-
 at::Tensor Conv::add_relu_(const at::Tensor& x, at::Tensor other) const {
-    if (is_one_pixel(other) || !takes_fused_path(x)) {
-        return at::relu(plain(x) + other).to(x.scalar_type());
-    }
-    return conv_add_in_place_operator()->call(other, x, packed_for(x), maybe(bias_), shape_.padding,
-                                              shape_.stride, no_dilation, shape_.groups, "add",
-                                              std::nullopt, "relu", Scalars(), std::nullopt);
+    if (!takes_fused_path(x)) return at::relu(plain(x) + other).to(x.scalar_type());
+    return conv_add_operator()->call(other, x, packed_for(x), maybe(bias_), shape_.padding,
+                                     shape_.stride, no_dilation, shape_.groups, "add", std::nullopt,
+                                     "relu", Scalars(), std::nullopt);
 }
 
 // ---- Linear ----

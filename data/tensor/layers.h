@@ -43,9 +43,7 @@ class Conv {
     at::Tensor operator()(const at::Tensor& x) const;
     at::Tensor relu(const at::Tensor& x) const;
     at::Tensor leaky_relu(const at::Tensor& x, double slope) const;
-    /// relu(conv(x) + other)
-    at::Tensor add_relu(const at::Tensor& x, const at::Tensor& other) const;
-    /// The same into `other`, where nobody needs it any more: spares a copy.
+    /// relu(conv(x) + other). Written into `other`, which nobody may need any more.
     at::Tensor add_relu_(const at::Tensor& x, at::Tensor other) const;
 
   private:
@@ -81,8 +79,7 @@ class Linear {
     at::Tensor fused(const at::Tensor& x, const char* after) const;
 
     at::Tensor weight_, bias_;
-    at::Tensor
-        packed_;  ///< laid out for oneDNN; weight_ is then kept only where gradients may come
+    at::Tensor packed_;  ///< laid out for oneDNN; weight_ then stays for gradients alone
     bool emulated_ = false;
 };
 
