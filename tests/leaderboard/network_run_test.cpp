@@ -15,12 +15,15 @@
 #include "metrics/fid.h"
 #include "tests/metrics/generated_weights.h"
 #include "tests/metrics/pictures.h"
+#include "tests/sentence.h"
 #include "tests/test.h"
 
 using namespace ultrasr;
 namespace fs = std::filesystem;
 
 namespace {
+
+using test::sentence_of;
 
 /// Weights by formula, each tensor made once: these tests load the networks again and again.
 std::shared_ptr<const WeightSource> kept_source() {
@@ -84,16 +87,6 @@ std::vector<fs::file_time_type> feature_times(const fs::path& out) {
     }
     std::sort(times.begin(), times.end());
     return times;
-}
-
-std::string sentence_of(Fault fault, const std::function<void()>& action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        CHECK(error.fault() == fault);
-        return error.sentence();
-    }
-    return "no error";
 }
 
 }  // namespace

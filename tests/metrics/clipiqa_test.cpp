@@ -24,6 +24,7 @@
 #include "tests/metrics/generated_weights.h"
 #include "tests/metrics/network_goldens.h"
 #include "tests/metrics/pictures.h"
+#include "tests/sentence.h"
 #include "tests/test.h"
 
 namespace ultrasr {
@@ -32,25 +33,11 @@ extern const MetricInfo clipiqa, clipiqa_plus;
 
 namespace {
 
+using test::contains, test::sentence_of;
+
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
     REQUIRE(a.sizes() == b.sizes());
     return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
-}
-
-/// The sentence of the Error(input) that `action` throws.
-template <class Action>
-std::string sentence_of(Action action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        CHECK(error.fault() == Fault::input);
-        return error.sentence();
-    }
-    return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
 }
 
 /// One object for all cases: its weights take a second to make.
@@ -155,8 +142,8 @@ TEST_SUITE("unit") {
         CHECK(largest_difference(both.narrow(0, 0, 1), text.forward({a})) < 1e-5 * size);
         CHECK(largest_difference(both.narrow(0, 0, 1), text.forward({prompt({2867, 886})})) >
               1e-2 * size);  // the order of tokens counts
-        const std::string sentence =
-            sentence_of([&] { text.forward({prompt(std::vector<std::int64_t>(76, 5))}); });
+        const std::string sentence = sentence_of(
+            Fault::input, [&] { text.forward({prompt(std::vector<std::int64_t>(76, 5))}); });
         CHECK(contains(sentence, "78"));
         CHECK(contains(sentence, "77"));
     }
@@ -166,7 +153,7 @@ TEST_SUITE("unit") {
         for (const MetricInfo* info : {&clipiqa, &clipiqa_plus}) {
             CAPTURE(info->name);
             const std::string sentence =
-                sentence_of([&] { generated(*info).score(small.sr, Image()); });
+                sentence_of(Fault::input, [&] { generated(*info).score(small.sr, Image()); });
             CHECK(contains(sentence, info->name));
             CHECK(contains(sentence, "31"));
             CHECK(contains(sentence, "200x30"));
@@ -207,7 +194,8 @@ TEST_SUITE("unit") {
         const double shared = score(one);
         CHECK(shared == score(at::stack({one, one})));
         CHECK(shared != score(two));
-        CHECK(contains(sentence_of([&] { score(one.narrow(0, 0, 15)); }), "[15, 512]"));
+        CHECK(
+            contains(sentence_of(Fault::input, [&] { score(one.narrow(0, 0, 15)); }), "[15, 512]"));
     }
 
     TEST_CASE("clipiqa: a checkpoint of something else is an error that names metric and file") {
@@ -218,7 +206,7 @@ TEST_SUITE("unit") {
                       {"input_resolution", at::ones({}, at::kLong)}});
         MetricOptions options;
         options.weights = {.weights = folder.path(), .unverified_weights = true};
-        const std::string sentence = sentence_of([&] { clipiqa.make(options); });
+        const std::string sentence = sentence_of(Fault::input, [&] { clipiqa.make(options); });
         CAPTURE(sentence);
         CHECK(contains(sentence, "clipiqa (RN50.pt)"));
         CHECK(contains(sentence, "missing (visual.conv1.weight"));

@@ -335,12 +335,23 @@ TEST_SUITE("unit") {
     }
 
     TEST_CASE("lpips-vgg and dists in one process share network and first stage") {
+        /// Counts how often VGG16 is asked for.
+        struct Counting final : WeightSource {
+            mutable int backbones = 0;
+            StateDict open(std::string_view file) const override {
+                backbones += file == "vgg16-397923af.pth";
+                return test::generated_source()->open(file);
+            }
+        };
+        const auto source = std::make_shared<const Counting>();
         const auto pair = test::picture("texture", {64, 48});
-        const auto options = test::network_options();
+        auto options = test::network_options();
+        options.source = source;
         const double alone = find_metric("dists").make(options)->score(pair.sr, pair.hr);
         const auto lpips_metric = find_metric("lpips-vgg").make(options);
         const double first = lpips_metric->score(pair.sr, pair.hr);
         const auto dists_beside = find_metric("dists").make(options);
+        CHECK(source->backbones == 2);  // the first dists went before lpips-vgg came
         CHECK(dists_beside->score(pair.sr, pair.hr) == alone);
         CHECK(lpips_metric->score(pair.sr, pair.hr) == first);
         CHECK(dists_beside->score(pair.sr, pair.hr) == alone);

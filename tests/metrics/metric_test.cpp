@@ -9,10 +9,13 @@
 #include "data/base/error.h"
 #include "data/image.h"
 #include "tests/metrics/pictures.h"
+#include "tests/sentence.h"
 #include "tests/test.h"
 
 namespace ultrasr {
 namespace {
+
+using test::contains, test::sentence_of;
 
 constexpr std::array profiles{Profile::cuda, Profile::cpu};
 
@@ -28,22 +31,6 @@ std::vector<const MetricInfo*> plain_metrics() {
 double score(const std::string& metric, const Image& sr, const Image& hr,
              Profile profile = Profile::cuda) {
     return find_metric(metric).make({.profile = profile})->score(sr, hr);
-}
-
-/// The sentence of the Error that `action` throws.
-template <class Action>
-std::string sentence_of(Fault fault, Action action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        CHECK(error.fault() == fault);
-        return error.sentence();
-    }
-    return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
 }
 
 TEST_SUITE("unit") {

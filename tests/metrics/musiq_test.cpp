@@ -30,6 +30,7 @@
 #include "tests/metrics/generated_weights.h"
 #include "tests/metrics/network_goldens.h"
 #include "tests/metrics/pictures.h"
+#include "tests/sentence.h"
 #include "tests/test.h"
 
 namespace ultrasr {
@@ -38,25 +39,11 @@ extern const MetricInfo musiq, musiq_spaq, musiq_paq2piq, musiq_ava;
 
 namespace {
 
+using test::contains, test::sentence_of;
+
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
     REQUIRE(a.sizes() == b.sizes());
     return (a.to(at::kDouble) - b.to(at::kDouble)).abs().max().item<double>();
-}
-
-/// The sentence of the Error(input) that `action` throws.
-template <class Action>
-std::string sentence_of(Action action) {
-    try {
-        action();
-    } catch (const Error& error) {
-        CHECK(error.fault() == Fault::input);
-        return error.sentence();
-    }
-    return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
 }
 
 /// Weights that do nothing: gains of one, everything else zero.
@@ -95,7 +82,7 @@ TEST_SUITE("unit") {
         CHECK(musiq_grid({448, 5}, 224).size == PixelSize{224, 2});
         CHECK(musiq_grid({448, 7}, 224).size == PixelSize{224, 4});
         CHECK(musiq_grid({447, 1}, 224).size == PixelSize{224, 1});
-        const std::string sentence = sentence_of([] { musiq_grid({448, 1}, 224); });
+        const std::string sentence = sentence_of(Fault::input, [] { musiq_grid({448, 1}, 224); });
         CHECK(contains(sentence, "448x1"));
         CHECK(contains(sentence, "224"));
     }
@@ -287,7 +274,7 @@ TEST_SUITE("unit") {
                      {{"fc.weight", at::ones({2, 2})}, {"gn_root.weight", at::ones({3})}});
         MetricOptions options;
         options.weights = {.weights = folder.path(), .unverified_weights = true};
-        const std::string sentence = sentence_of([&] { musiq.make(options); });
+        const std::string sentence = sentence_of(Fault::input, [&] { musiq.make(options); });
         for (const char* part :
              {"musiq", "musiq_koniq_ckpt-e95806b9.pth", "missing (conv_root.weight",
               "1 surplus (fc.weight)", "gn_root.weight [3] instead of [64]"}) {
