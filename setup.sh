@@ -19,7 +19,7 @@ torch_version=2.11.0
 torch_cpu_parts=(nvidia-cuda-runtime==13.0.96 nvidia-cuda-cupti==13.0.85)  # what libtorch_cpu.so loads
 packages=(g++ cmake ninja-build ccache python3-venv libopencv-dev libtbb-dev libfmt-dev doctest-dev
           libcli11-dev nlohmann-json3-dev libpng-dev zlib1g-dev libturbojpeg0-dev libssl-dev libhdf5-dev
-          libexiv2-dev libraw-dev libyaml-cpp-dev pkg-config)
+          libexiv2-dev libraw-dev libyaml-cpp-dev libutf8proc-dev pkg-config)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() {  # exit code, sentence

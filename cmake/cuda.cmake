@@ -7,6 +7,7 @@
 #
 # Sets  ULTRASR_CUDA_VERSION  ("none" without nvcc).
 # Makes  ultrasr_cuda_sources(TARGET file.cu...)
+#        ultrasr_cuda_part(TARGET file.cpp...)
 set(ULTRASR_CUDA AUTO CACHE STRING "GPU kernels: AUTO, ON or OFF")
 set_property(CACHE ULTRASR_CUDA PROPERTY STRINGS AUTO ON OFF)
 set(ULTRASR_CUDA_ARCHS 75 80 86 89 90 100 120 CACHE STRING "Compute capabilities, ascending")
@@ -84,4 +85,33 @@ function(ultrasr_cuda_sources target)
     target_compile_definitions(${target} PRIVATE ULTRASR_CUDA=1)
     # Static: a machine without a driver runs the program too, and nothing is loaded at its start
     target_link_libraries(${target} PRIVATE "${ULTRASR_CUDART}" Threads::Threads ${CMAKE_DL_LIBS} rt)
+endfunction()
+
+# What calls LibTorch's CUDA part, as lib/lib<TARGET>.so: programs load it after that part, when a GPU
+# is asked for, and link nothing of CUDA themselves. No such target where ULTRASR_CUDA is OFF or a
+# part is missing: the CUDA runtime's headers (they come with the wheel) or LibTorch's CUDA part.
+function(ultrasr_cuda_part target)
+    get_filename_component(packages "${LibTorch_INCLUDE_DIR}" DIRECTORY)
+    get_filename_component(packages "${packages}" DIRECTORY)
+    get_filename_component(libraries "${LibTorch_CPU_LIBRARY}" DIRECTORY)
+    find_path(ULTRASR_CUDA_HEADERS cuda_runtime_api.h NO_DEFAULT_PATH
+              HINTS "${packages}/nvidia/cu13/include" "${toolkit}/include" /usr/local/cuda/include)
+    find_library(LibTorch_CUDA_LIBRARY torch_cuda HINTS "${libraries}" NO_DEFAULT_PATH)
+    find_library(LibTorch_C10_CUDA_LIBRARY c10_cuda HINTS "${libraries}" NO_DEFAULT_PATH)
+    mark_as_advanced(ULTRASR_CUDA_HEADERS LibTorch_CUDA_LIBRARY LibTorch_C10_CUDA_LIBRARY)
+    if(NOT ULTRASR_CUDA OR NOT ULTRASR_CUDA_HEADERS OR NOT LibTorch_CUDA_LIBRARY OR
+       NOT LibTorch_C10_CUDA_LIBRARY)
+        message(STATUS "CUDA graphs: left out")
+        return()
+    endif()
+    add_library(${target} MODULE ${ARGN})
+    set_target_properties(${target} PROPERTIES
+        LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib"
+        CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+    target_include_directories(${target} SYSTEM PRIVATE "${ULTRASR_CUDA_HEADERS}")
+    # Its own symbols have to be there; what LibTorch's CUDA part needs comes with a whole wheel
+    target_link_libraries(${target} PRIVATE libtorch::cpu "${LibTorch_CUDA_LIBRARY}"
+        "${LibTorch_C10_CUDA_LIBRARY}" ultrasr_flags)
+    target_link_options(${target} PRIVATE $<$<CXX_COMPILER_ID:GNU>:-Wl,--no-undefined>
+        -Wl,--unresolved-symbols=ignore-in-shared-libs)
 endfunction()

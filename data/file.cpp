@@ -115,26 +115,39 @@ void make_folders(const fs::path& path) {
     }
 }
 
-void write_file(const fs::path& path, std::string_view bytes) {
-    const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+OutputFile::OutputFile(fs::path path) : path_(std::move(path)) {
+    const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
     make_folders(folder);
     static std::atomic<unsigned> counter{0};
-    const fs::path temporary =
-        folder / fmt::format(".{}.{}.{}.tmp", path.filename().string(), ::getpid(), counter++);
-    int code = 0;
-    {
-        const Descriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC, 0666);
-        if (!file.ok()) fail_to_write(path, errno);
-        code = write_all(file.get(), bytes);
-        if (code == 0 && ::fsync(file.get()) != 0) code = errno;
+    temporary_ =
+        folder / fmt::format(".{}.{}.{}.tmp", path_.filename().string(), ::getpid(), counter++);
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (descriptor_ < 0) fail_to_write(path_, errno);
+}
+
+OutputFile::~OutputFile() {
+    if (descriptor_ >= 0) ::close(descriptor_);
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+void OutputFile::append(std::string_view bytes) {
+    if (const int code = write_all(descriptor_, bytes); code != 0) fail_to_write(path_, code);
+}
+
+void OutputFile::finish() {
+    if (::fsync(descriptor_) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+        fail_to_write(path_, errno);
     }
-    if (code == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) code = errno;
-    if (code != 0) {
-        ::unlink(temporary.c_str());
-        fail_to_write(path, code);
-    }
+    temporary_.clear();
+    const fs::path folder = path_.has_parent_path() ? path_.parent_path() : fs::path(".");
     const Descriptor holder(folder, O_RDONLY | O_DIRECTORY);  // the new name survives a crash too
     if (holder.ok()) ::fsync(holder.get());
+}
+
+void write_file(const fs::path& path, std::string_view bytes) {
+    OutputFile file(path);
+    file.append(bytes);
+    file.finish();
 }
 
 TemporaryFile::TemporaryFile(const fs::path& beside) {

@@ -18,6 +18,26 @@ std::string read_file(const std::filesystem::path& path);
 /// throws Error(storage) when the disk is full or the folder not writable; nothing is left behind
 void write_file(const std::filesystem::path& path, std::string_view bytes);
 
+/// A file written piece by piece beside `path`, which takes its place as a whole or not at all.
+class OutputFile {
+  public:
+    /// Makes the folders above. throws Error(storage), as the others do.
+    explicit OutputFile(std::filesystem::path path);
+    /// Removes what was written unless finish() was reached.
+    ~OutputFile();
+    OutputFile(const OutputFile&) = delete;
+    OutputFile& operator=(const OutputFile&) = delete;
+
+    void append(std::string_view bytes);
+
+    /// Syncs and renames.
+    void finish();
+
+  private:
+    std::filesystem::path path_, temporary_;
+    int descriptor_ = -1;
+};
+
 /// A file beside another that goes away with the object unless it took the other's name: for
 /// libraries that want a path to write to.
 class TemporaryFile {

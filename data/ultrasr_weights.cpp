@@ -1,5 +1,6 @@
-// ultrasr-weights: looks into weight files, converts them, says which ones are missing. Only the
-// command line; the work is in weights/checkpoint.h, convert.h and weight_store.h.
+// ultrasr-weights: looks into weight files, converts them, merges LoRA, says which files are
+// missing. Only the command line; the work is in weights/checkpoint.h, convert.h, lora_merge.h and
+// weight_store.h.
 #include <algorithm>
 #include <array>
 #include <set>
@@ -16,6 +17,7 @@
 #include "data/file.h"
 #include "data/weights/checkpoint.h"
 #include "data/weights/convert.h"
+#include "data/weights/lora_merge.h"
 #include "data/weights/weight_store.h"
 
 namespace {
@@ -135,12 +137,15 @@ void add_convert(CLI::App& app, ConvertOptions& options) {
         "  ultrasr-weights convert model.ckpt model.safetensors --dtype f16");
 }
 
+void warn_of_overflow(std::uint64_t numbers) {
+    if (numbers == 0) return;
+    warn("{} numbers are too large for their type and became infinite; take --dtype bf16 or f32",
+         numbers);
+}
+
 Answer convert(const ConvertOptions& options) {
     const Converted done = convert_checkpoint(options);
-    if (done.overflowed > 0) {
-        warn("{} numbers are too large for that type and became infinite; take --dtype bf16 or f32",
-             done.overflowed);
-    }
+    warn_of_overflow(done.overflowed);
     const std::string text =
         fmt::format("{}: {} tensors from {}, {} in another type, {} numbers rounded, {} bytes\n",
                     options.to.filename().string(), done.tensors, checkpoint_format_name(done.from),
@@ -157,6 +162,46 @@ Answer convert(const ConvertOptions& options) {
                              {{"file", options.from.filename().string()},
                               {"format", checkpoint_format_name(done.from)},
                               {"sha256", done.from_sha256}}}};
+            }};
+}
+
+// ---- merge-lora ----
+
+void add_merge(CLI::App& app, MergeOptions& options) {
+    app.add_option(
+           "base", options.base,
+           "folder of a model family in diffusers' layout, of one of its networks, or a file")
+        ->required();
+    app.add_option("lora", options.lora,
+                   "LoRA file or folder of PEFT or diffusers, or osediff.pkl; without alpha beside "
+                   "it, alpha is the rank (OSEDiff: 8)")
+        ->required();
+    app.add_option("out", options.out, "what to write: the same kind of thing as base")->required();
+    add_choice(app, "--dtype", options.dtype, target_types,
+               "type of the floating-point tensors of merged networks");
+    app.add_option("--scale", options.scale, "strength of the LoRA")->capture_default_str();
+    app.footer(
+        "Example:\n  ultrasr-weights merge-lora sd2-1-base osediff.pkl sd2-1-osediff\n"
+        "  ultrasr-weights merge-lora sd2-1-base/unet adapter/ merged-unet --dtype f16");
+}
+
+Answer merge(const MergeOptions& options, Progress& progress) {
+    const std::vector<MergedComponent> done = merge_lora(options, progress);
+    std::string text;
+    Json list = Json::array();
+    for (const MergedComponent& c : done) {
+        warn_of_overflow(c.overflowed);
+        text += fmt::format("{}: {} modules merged, {} tensors replaced, of {} tensors\n",
+                            c.component.empty() ? options.out.filename().string() : c.component,
+                            c.merged, c.replaced, c.tensors);
+        list.push_back({{"component", c.component},
+                        {"tensor_count", c.tensors},
+                        {"merged", c.merged},
+                        {"replaced", c.replaced},
+                        {"overflowed", c.overflowed}});
+    }
+    return {text, [list, out = options.out.filename().string()] {
+                return Json{{"out", out}, {"components", list}};
             }};
 }
 
@@ -297,7 +342,7 @@ Answer check(const CheckOptions& options, Progress& progress, int& exit) {
 
 int main(int argc, char** argv) {
     CommonOptions common;
-    CLI::App app{"Look into weight files, convert them, and see which ones are missing.",
+    CLI::App app{"Look into weight files, convert them, merge LoRA, see which files are missing.",
                  "ultrasr-weights"};
     app.require_subcommand(1);
     app.footer("Example:\n  ultrasr-weights check lpips-alex\n  ultrasr-weights inspect model.pth");
@@ -311,6 +356,11 @@ int main(int argc, char** argv) {
     CLI::App* convert_app = app.add_subcommand("convert", "write any checkpoint as safetensors");
     add_convert(*convert_app, convert_options);
 
+    MergeOptions merge_options;
+    CLI::App* merge_app =
+        app.add_subcommand("merge-lora", "write a model with a LoRA merged into its weights");
+    add_merge(*merge_app, merge_options);
+
     CheckOptions check_options;
     CLI::App* check_app =
         app.add_subcommand("check", "which weight files are here, and how to get the others");
@@ -321,6 +371,7 @@ int main(int argc, char** argv) {
         require_cpu(common, "ultrasr-weights");
         if (*inspect_app) return inspect(inspected);
         if (*convert_app) return convert(convert_options);
+        if (*merge_app) return merge(merge_options, progress);
         return check(check_options, progress, exit);
     });
     return code != 0 ? code : exit;

@@ -59,6 +59,17 @@ bool cpu_convolves_bf16() {
 
 }  // namespace
 
+ReturnFreedMemory::ReturnFreedMemory() {
+#ifdef __GLIBC__
+    constexpr int block = 256 << 10;
+    ::mallopt(M_MMAP_THRESHOLD, block);
+    ::mallopt(M_TRIM_THRESHOLD, block);
+    ::mallopt(M_TOP_PAD, 0);
+#endif
+}
+
+ReturnFreedMemory::~ReturnFreedMemory() { keep_freed_memory(); }
+
 c10::Device open_device(std::string_view name) {
     if (name == "cpu") return c10::Device(c10::kCPU);
     int index = 0;
@@ -69,6 +80,8 @@ c10::Device open_device(std::string_view name) {
     }
     if (!known) fail(Fault::usage, "unknown device {}; known: cpu, cuda, cuda:N", name);
     load_cuda_part();
+    // Float32 means float32: convolutions would round to ten bits where the GPU is faster so
+    at::globalContext().setAllowTF32CuDNN(false);
     const std::size_t count = at::hasCUDA() ? at::getNumGPUs() : 0;
     if (static_cast<std::size_t>(index) >= count) {
         fail(Fault::device, "no GPU {}: LibTorch sees {}; check the driver or use --device cpu",

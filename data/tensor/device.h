@@ -30,6 +30,18 @@ c10::Device open_device(std::string_view name);
 /// throws like open_device; Error(device) for fp16 on a CPU
 Placement place(const ComputeOptions& options);
 
+/// While one lives, blocks of memory are taken from the system one by one and go back to it when
+/// they are freed. For weights: made beside what they are made from, they would leave holes that
+/// nothing fits into (a quarter of Stable Diffusion's size). Networks that run want the opposite,
+/// which holds otherwise: fresh pages cost time.
+class ReturnFreedMemory {
+  public:
+    ReturnFreedMemory();
+    ~ReturnFreedMemory();
+    ReturnFreedMemory(const ReturnFreedMemory&) = delete;
+    ReturnFreedMemory& operator=(const ReturnFreedMemory&) = delete;
+};
+
 /// "cpu", "cuda:0" and "fp32", "bf16", "bf16 (emulated)", "fp16", as results print them.
 std::string device_name(const Placement& placement);
 std::string dtype_name(const Placement& placement);

@@ -4,6 +4,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/gelu.h>
+#include <ATen/ops/layer_norm.h>
 #include <ATen/ops/leaky_relu.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/relu.h>
@@ -67,7 +68,7 @@ const auto& linear_operator() {
     return op;
 }
 
-const auto& linear_add_operator() {
+const auto& linear_binary_operator() {
     static const auto op =
         find_operator<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                  const MaybeTensor&, Text)>("mkldnn::_linear_pointwise", "binary");
@@ -82,9 +83,10 @@ const auto& pack_linear_operator() {
 }
 
 bool fuses(const Placement& placement) {
-    return placement.device.is_cpu() && !placement.emulated && conv_operator() &&
-           conv_add_operator() && pack_conv_operator() && linear_operator() &&
-           linear_add_operator() && pack_linear_operator();
+    // float16 on a CPU is for tests of what GPUs compute
+    return placement.device.is_cpu() && !placement.emulated && placement.dtype != c10::kHalf &&
+           conv_operator() && conv_add_operator() && pack_conv_operator() && linear_operator() &&
+           linear_binary_operator() && pack_linear_operator();
 }
 
 MaybeTensor maybe(const at::Tensor& tensor) {
@@ -113,6 +115,8 @@ bool needs_no_gradient(const at::Tensor& x) {
 
 struct Conv::Packed {
     std::mutex mutex;
+    bool replaces_weight = false;
+    at::Tensor origin;                ///< the weights, until the layout takes their place
     std::vector<std::int64_t> shape;  ///< of the input it is laid out for
     at::Tensor weight;
 };
@@ -122,16 +126,41 @@ Conv::Conv(const at::Tensor& weight, const at::Tensor& bias, const ConvShape& sh
     : weight_(placed(weight, placement).contiguous(at::MemoryFormat::ChannelsLast)),
       bias_(placed(bias, placement)),
       shape_(shape),
+      out_channels_(weight.size(0)),
       emulated_(placement.emulated) {
-    if (fuses(placement)) packed_ = std::make_shared<Packed>();
+    if (!fuses(placement)) return;
+    packed_ = std::make_shared<Packed>();
+    packed_->origin = weight_;
+    packed_->replaces_weight = placement.inference_only;
+    if (placement.inference_only) weight_.reset();
+}
+
+Conv Conv::for_strips() const {
+    Conv conv = *this;
+    conv.shape_.padding[0] = 0;
+    return conv;
+}
+
+Conv Conv::with_more_bias(const at::Tensor& more) const {
+    Conv conv = *this;
+    const at::Tensor there =
+        bias_.defined() ? bias_.to(at::kFloat) + more.to(bias_.device()) : more;
+    conv.bias_ = there.to(bias_.defined() ? bias_.scalar_type() : at::kFloat);
+    return conv;
 }
 
 at::Tensor Conv::packed_for(const at::Tensor& x) const {
     const std::lock_guard lock(packed_->mutex);
-    if (packed_->shape != x.sizes()) {
-        packed_->weight = pack_conv_operator()->call(weight_, shape_.padding, shape_.stride,
+    // What for_strips() made shares the layout and pads less
+    std::vector<std::int64_t> shape = x.sizes().vec();
+    shape.push_back(shape_.padding[0]);
+    if (packed_->shape != shape) {
+        const ReturnFreedMemory weights;
+        if (!packed_->origin.defined()) packed_->origin = packed_->weight.to_dense();
+        packed_->weight = pack_conv_operator()->call(packed_->origin, shape_.padding, shape_.stride,
                                                      no_dilation, shape_.groups, x.sizes());
-        packed_->shape = x.sizes().vec();
+        packed_->shape = std::move(shape);
+        if (packed_->replaces_weight) packed_->origin.reset();
     }
     return packed_->weight;
 }
@@ -166,6 +195,15 @@ at::Tensor Conv::leaky_relu(const at::Tensor& x, double slope) const {
     return at::leaky_relu(plain(x), slope).to(x.scalar_type());
 }
 
+at::Tensor Conv::add_(const at::Tensor& x, at::Tensor other) const {
+    if (!takes_fused_path(x) || !needs_no_gradient(other)) {
+        return (plain(x) + other).to(x.scalar_type());
+    }
+    return conv_add_operator()->call(other, x, packed_for(x), maybe(bias_), shape_.padding,
+                                     shape_.stride, no_dilation, shape_.groups, "add", std::nullopt,
+                                     std::nullopt, Scalars(), std::nullopt);
+}
+
 at::Tensor Conv::add_relu_(const at::Tensor& x, at::Tensor other) const {
     if (!takes_fused_path(x)) return at::relu(plain(x) + other).to(x.scalar_type());
     return conv_add_operator()->call(other, x, packed_for(x), maybe(bias_), shape_.padding,
@@ -192,26 +230,49 @@ at::Tensor Linear::fused(const at::Tensor& x, const char* after) const {
     return linear_operator()->call(x, packed_, maybe(bias_), after, Scalars(), "none");
 }
 
+bool Linear::takes_fused_path(const at::Tensor& x) const {
+    return packed_.defined() && needs_no_gradient(x);
+}
+
 at::Tensor Linear::operator()(const at::Tensor& x) const {
-    if (packed_.defined() && needs_no_gradient(x)) return fused(x, "none");
+    if (takes_fused_path(x)) return fused(x, "none");
     return plain(x).to(x.scalar_type());
 }
 
 at::Tensor Linear::relu(const at::Tensor& x) const {
-    if (packed_.defined() && needs_no_gradient(x)) return fused(x, "relu");
+    if (takes_fused_path(x)) return fused(x, "relu");
     return at::relu(plain(x)).to(x.scalar_type());
 }
 
 at::Tensor Linear::gelu(const at::Tensor& x) const {
-    if (packed_.defined() && needs_no_gradient(x)) return fused(x, "gelu");
+    if (takes_fused_path(x)) return fused(x, "gelu");
     return at::gelu(plain(x)).to(x.scalar_type());
 }
 
 at::Tensor Linear::add(const at::Tensor& x, const at::Tensor& other) const {
-    if (packed_.defined() && needs_no_gradient(x)) {
-        return linear_add_operator()->call(x, other, packed_, maybe(bias_), "add");
+    if (takes_fused_path(x) && needs_no_gradient(other)) {
+        return linear_binary_operator()->call(x, other, packed_, maybe(bias_), "add");
     }
     return (plain(x) + other).to(x.scalar_type());
+}
+
+at::Tensor Linear::mul(const at::Tensor& x, const at::Tensor& other) const {
+    if (takes_fused_path(x) && needs_no_gradient(other)) {
+        return linear_binary_operator()->call(x, other, packed_, maybe(bias_), "mul");
+    }
+    return (plain(x) * other).to(x.scalar_type());
+}
+
+// ---- LayerNorm ----
+
+LayerNorm::LayerNorm(StateDict& weights, const std::string& key, std::int64_t width, double eps,
+                     const Placement& placement)
+    : weight_(weights.take(key + ".weight", {width}).to(placement.device, placement.dtype)),
+      bias_(weights.take(key + ".bias", {width}).to(placement.device, placement.dtype)),
+      eps_(eps) {}
+
+at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
+    return at::layer_norm(x, weight_.sizes(), weight_, bias_, eps_);
 }
 
 // ---- From checkpoints ----

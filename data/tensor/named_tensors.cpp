@@ -56,23 +56,24 @@ NamedTensors load_tensors(const std::filesystem::path& path) {
     const Checkpoint file = read_checkpoint(path);
     NamedTensors tensors;
     for (const TensorView& view : file.tensors()) {
-        const auto options = at::TensorOptions().dtype(scalar_type(view.dtype));
-        const auto address = reinterpret_cast<std::uintptr_t>(view.bytes.data());
-        at::Tensor tensor;
-        if (view.bytes.empty() || address % item_size(view.dtype) != 0) {
-            tensor = at::empty(view.shape, options);
-            if (!view.bytes.empty()) {
-                std::memcpy(tensor.data_ptr(), view.bytes.data(), view.bytes.size());
-            }
-        } else {
-            // The deleter's copy of the holder keeps the bytes; from_blob wants a writable pointer
-            tensor = at::from_blob(
-                const_cast<std::byte*>(view.bytes.data()), view.shape,
-                [holder = file.holder()](void*) {}, options);
-        }
-        tensors.emplace(view.name, std::move(tensor));
+        tensors.emplace(view.name, tensor_of(view, file.holder()));
     }
     return tensors;
+}
+
+at::Tensor tensor_of(const TensorView& view, const std::shared_ptr<const void>& holder) {
+    const auto options = at::TensorOptions().dtype(scalar_type(view.dtype));
+    const auto address = reinterpret_cast<std::uintptr_t>(view.bytes.data());
+    if (view.bytes.empty() || address % item_size(view.dtype) != 0) {
+        at::Tensor tensor = at::empty(view.shape, options);
+        if (!view.bytes.empty()) {
+            std::memcpy(tensor.data_ptr(), view.bytes.data(), view.bytes.size());
+        }
+        return tensor;
+    }
+    // The deleter's copy of the holder keeps the bytes; from_blob wants a writable pointer
+    return at::from_blob(
+        const_cast<std::byte*>(view.bytes.data()), view.shape, [holder](void*) {}, options);
 }
 
 void save_tensors(const std::filesystem::path& path, const NamedTensors& tensors,

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "data/compute.h"
+#include "data/weights/safetensors.h"
 
 namespace ultrasr {
 
@@ -20,6 +22,9 @@ using NamedTensors = std::map<std::string, at::Tensor>;
 ///
 /// throws Error(input) like read_checkpoint
 NamedTensors load_tensors(const std::filesystem::path& path);
+
+/// One of them: a view where it is aligned, which then holds `holder`, else a copy.
+at::Tensor tensor_of(const TensorView& view, const std::shared_ptr<const void>& holder);
 
 /// Writes tensors as safetensors. throws Error(storage).
 void save_tensors(const std::filesystem::path& path, const NamedTensors& tensors,

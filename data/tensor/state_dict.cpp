@@ -6,6 +6,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
+
+#include "data/base/error.h"
+#include "data/weights/mapped_file.h"
 
 namespace ultrasr {
 
@@ -15,25 +19,38 @@ StateDict::StateDict(NamedTensors tensors, std::string what)
 StateDict::StateDict(Maker make) : make_(std::move(make)) {}
 
 at::Tensor StateDict::take(const std::string& name, at::IntArrayRef shape) {
-    if (make_) return make_(name, shape);
-    taken_.insert(name);
+    if (make_) return edit_ ? edit_(name, make_(name, shape)) : make_(name, shape);
+    if (taken_.contains(name)) fail(Fault::internal, "{} takes {} twice", what_, name);
     const auto found = tensors_.find(name);
     if (found == tensors_.end()) {
         missing_.push_back(name);
-    } else if (found->second.sizes() != shape) {
-        misshapen_.push_back(fmt::format("{} {} instead of {}", name,
-                                         shape_text(found->second.sizes()), shape_text(shape)));
-    } else {
-        at::Tensor values = found->second.to(at::kFloat);
-        if (at::isfinite(values).all().item<bool>()) return values;
-        not_finite_.push_back(name);
+        return at::zeros(shape, at::kFloat);
     }
+    const at::Tensor stored = std::move(found->second);
+    tensors_.erase(found);
+    taken_.emplace(name, stored.sizes().vec());
+    if (stored.sizes() != shape) {
+        misshapen_.push_back(fmt::format("{} {} instead of {}", name, shape_text(stored.sizes()),
+                                         shape_text(shape)));
+        return at::zeros(shape, at::kFloat);
+    }
+    // A copy in any case: what looks into a mapped file keeps the file's pages in memory
+    at::Tensor values = stored.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+    give_back_pages({static_cast<const std::byte*>(stored.const_data_ptr()), stored.nbytes()});
+    if (edit_) values = edit_(name, values);
+    if (at::isfinite(values).all().item<bool>()) return values;
+    not_finite_.push_back(name);
     return at::zeros(shape, at::kFloat);
 }
 
-bool StateDict::contains(const std::string& name) const { return tensors_.contains(name); }
+void StateDict::edit(Edit change) { edit_ = std::move(change); }
+
+bool StateDict::contains(const std::string& name) const {
+    return tensors_.contains(name) || taken_.contains(name);
+}
 
 std::vector<std::int64_t> StateDict::shape_of(const std::string& name) const {
+    if (const auto taken = taken_.find(name); taken != taken_.end()) return taken->second;
     const auto found = tensors_.find(name);
     return found == tensors_.end() ? std::vector<std::int64_t>{} : found->second.sizes().vec();
 }
@@ -43,10 +60,9 @@ void StateDict::ignore(std::string prefix) { ignored_.push_back(std::move(prefix
 void StateDict::finish() const {
     std::vector<std::string> surplus;
     for (const auto& [name, tensor] : tensors_) {
-        const bool known = taken_.contains(name) || std::any_of(ignored_.begin(), ignored_.end(),
-                                                                [&](const std::string& prefix) {
-                                                                    return name.starts_with(prefix);
-                                                                });
+        const bool known =
+            std::any_of(ignored_.begin(), ignored_.end(),
+                        [&](const std::string& prefix) { return name.starts_with(prefix); });
         if (!known) surplus.push_back(name);
     }
     fail_on_misfits(what_, {{"missing", missing_},

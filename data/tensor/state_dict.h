@@ -3,7 +3,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
-#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,10 +28,18 @@ class StateDict {
     /// Answers every take() with what `make` makes: random networks, tests.
     explicit StateDict(Maker make);
 
-    /// The tensor, float32, on the CPU. Where it is missing, of another shape, or holds NaN or an
-    /// infinity, finish() says so and zeros of the shape come back.
+    /// The tensor, float32, on the CPU, as edit() changes it; it is handed out once and then
+    /// forgotten, so that a large checkpoint need not lie in memory beside its network. Where it is
+    /// missing, of another shape, or holds NaN or an infinity, finish() says so and zeros of the
+    /// shape come back.
     at::Tensor take(const std::string& name, at::IntArrayRef shape);
 
+    /// Changes the values of every tensor that take() hands out, such as merging LoRA into it: gets
+    /// them in float32, not to be written into, and returns as many.
+    using Edit = std::function<at::Tensor(const std::string& name, const at::Tensor& values)>;
+    void edit(Edit change);
+
+    /// Whether it is there, taken or not.
     bool contains(const std::string& name) const;
 
     /// The shape it has; empty where it is missing or will be made.
@@ -49,7 +56,8 @@ class StateDict {
     NamedTensors tensors_;
     std::string what_;
     Maker make_;
-    std::set<std::string> taken_;
+    Edit edit_;
+    Shapes taken_;  ///< what was there and has been handed out
     std::vector<std::string> ignored_;
     std::vector<std::string> missing_, misshapen_, not_finite_;
 };

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <deque>
 #include <system_error>
 #include <utility>
 
@@ -15,11 +14,6 @@
 namespace ultrasr {
 namespace fs = std::filesystem;
 namespace {
-
-bool is_floating(Dtype dtype) {
-    return dtype == Dtype::f64 || dtype == Dtype::f32 || dtype == Dtype::f16 ||
-           dtype == Dtype::bf16;
-}
 
 template <class Number>
 Number load(const std::byte* at) {
@@ -80,6 +74,25 @@ std::vector<std::byte> cast_from(const TensorView& tensor, Dtype dtype, Converte
 
 }  // namespace
 
+bool is_floating(Dtype dtype) {
+    return dtype == Dtype::f64 || dtype == Dtype::f32 || dtype == Dtype::f16 ||
+           dtype == Dtype::bf16;
+}
+
+std::vector<float> floats_of(const TensorView& tensor) {
+    std::vector<float> values(tensor.bytes.size() / item_size(tensor.dtype));
+    const auto take = [&](std::span<const std::byte> bytes) {
+        if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
+    };
+    Converted ignored;
+    if (tensor.dtype == Dtype::f32) {
+        take(tensor.bytes);
+    } else {
+        take(cast_tensor(tensor, Dtype::f32, ignored));
+    }
+    return values;
+}
+
 std::vector<std::byte> cast_tensor(const TensorView& tensor, Dtype dtype, Converted& count) {
     switch (tensor.dtype) {
         case Dtype::f64:
@@ -116,14 +129,12 @@ Converted convert_checkpoint(const ConvertOptions& options) {
     done.from_sha256 = sha256_of_file(options.from);
     done.tensors = source.tensors().size();
 
-    // Cast what has another floating-point type
-    std::vector<TensorView> tensors = source.tensors();
-    std::deque<std::vector<std::byte>> cast;
-    for (TensorView& t : tensors) {
-        if (!options.dtype || !is_floating(t.dtype) || t.dtype == *options.dtype) continue;
-        t.bytes = cast.emplace_back(cast_tensor(t, *options.dtype, done));
-        t.dtype = *options.dtype;
-        ++done.cast;
+    // Say what has another floating-point type
+    std::vector<TensorHead> heads;
+    for (const TensorView& t : source.tensors()) {
+        const bool cast = options.dtype && is_floating(t.dtype) && t.dtype != *options.dtype;
+        heads.push_back({t.name, cast ? *options.dtype : t.dtype, t.shape});
+        done.cast += cast;
     }
 
     // Say where it comes from
@@ -131,7 +142,15 @@ Converted convert_checkpoint(const ConvertOptions& options) {
     metadata["source_file"] = options.from.filename().string();
     metadata["source_sha256"] = done.from_sha256;
     if (!source.extras().empty()) metadata["extras"] = dump_json_line(source.extras());
-    write_safetensors(options.to, tensors, metadata);
+    const auto produce = [&](std::size_t i, const TakeBytes& take) {
+        TensorView piece = source.tensors()[i];
+        if (heads[i].dtype == piece.dtype) return take_in_pieces(piece.bytes, 1, take);
+        take_in_pieces(piece.bytes, item_size(piece.dtype), [&](std::span<const std::byte> bytes) {
+            piece.bytes = bytes;
+            take(cast_tensor(piece, heads[i].dtype, done));
+        });
+    };
+    stream_safetensors(options.to, heads, produce, metadata);
     done.to_sha256 = sha256_of_file(options.to);
     done.bytes = fs::file_size(options.to);
     return done;

@@ -3,10 +3,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <optional>
+#include <vector>
 
 #include "data/weights/checkpoint.h"
 
 namespace ultrasr {
+
+/// One of the four types that numbers are rounded to: f64, f32, f16, bf16.
+bool is_floating(Dtype dtype);
 
 struct ConvertOptions {
     std::filesystem::path from;
@@ -34,6 +38,12 @@ struct Converted {
 /// returns row-major bytes
 /// throws  Error(internal) for another type
 std::vector<std::byte> cast_tensor(const TensorView& tensor, Dtype dtype, Converted& count);
+
+/// The elements as float32, f64 rounded to nearest even.
+///
+/// tensor  f64, f32, f16 or bf16
+/// throws  Error(internal) for another type
+std::vector<float> floats_of(const TensorView& tensor);
 
 /// Reads any checkpoint and writes its tensors, sorted as write_safetensors does. The metadata
 /// names the source file and its SHA-256, keeps the source's own, and holds the extras as JSON

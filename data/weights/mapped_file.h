@@ -19,4 +19,9 @@ struct MappedFile {
 /// throws Error(input) when it is missing, not a regular file or not readable
 MappedFile map_file(const std::filesystem::path& path);
 
+/// Tells the kernel that bytes of a mapped file have been read and need no memory any more; touched
+/// again they are read again. Bytes that lie in no map stay as they are. So a pass over a large
+/// file keeps small.
+void give_back_pages(std::span<const std::byte> bytes);
+
 }  // namespace ultrasr

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <numeric>
 #include <optional>
 #include <set>
 
@@ -295,46 +296,75 @@ const TensorView* SafetensorsFile::find(std::string_view name) const {
     return found == index_.end() ? nullptr : &tensors_[found->second];
 }
 
-void write_safetensors(const fs::path& path, std::span<const TensorView> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+void stream_safetensors(const fs::path& path, std::span<const TensorHead> tensors,
+                        const std::function<void(std::size_t i, const TakeBytes& take)>& produce,
+                        const std::map<std::string, std::string>& metadata) {
     // Order by element size, then name
-    std::vector<const TensorView*> order;
-    for (const TensorView& t : tensors) order.push_back(&t);
-    std::sort(order.begin(), order.end(), [](const TensorView* a, const TensorView* b) {
-        return std::pair(item_size(b->dtype), std::string_view(a->name)) <
-               std::pair(item_size(a->dtype), std::string_view(b->name));
+    std::vector<std::size_t> order(tensors.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+        const TensorHead &s = tensors[a], &t = tensors[b];
+        return std::pair(item_size(t.dtype), std::string_view(s.name)) <
+               std::pair(item_size(s.dtype), std::string_view(t.name));
     });
 
     // Describe the tensors
+    const auto misfit = [&](const TensorHead& t) {
+        fail(Fault::internal, "tensor {} for {} repeats a name or does not fit its shape",
+             shown_name(t.name), path.string());
+    };
     Json head = Json::object();
+    std::set<std::string_view> names{metadata_key};  // a search in `head` itself is linear
     if (!metadata.empty()) head[std::string(metadata_key)] = metadata;
     std::uint64_t at = 0;
-    for (const TensorView* t : order) {
-        std::vector<std::uint64_t> shape(t->shape.begin(), t->shape.end());
-        const auto needed = bytes_needed(shape, item_size(t->dtype));
-        if (!needed || *needed != t->bytes.size() || t->name == metadata_key ||
-            head.contains(t->name)) {
-            fail(Fault::internal, "tensor {} for {} repeats a name or does not fit its shape",
-                 shown_name(t->name), path.string());
-        }
-        head[t->name] = {{"dtype", dtype_name(t->dtype)},
-                         {"shape", std::move(shape)},
-                         {"data_offsets", {at, at + *needed}}};
-        at += *needed;
+    std::vector<std::uint64_t> ends;
+    for (const std::size_t i : order) {
+        const TensorHead& t = tensors[i];
+        std::vector<std::uint64_t> shape(t.shape.begin(), t.shape.end());
+        const auto needed = bytes_needed(shape, item_size(t.dtype));
+        if (!needed || !names.insert(t.name).second) misfit(t);
+        head[t.name] = {{"dtype", dtype_name(t.dtype)},
+                        {"shape", std::move(shape)},
+                        {"data_offsets", {at, at + *needed}}};
+        ends.push_back(at += *needed);
     }
     std::string text = head.dump();
     text.resize((text.size() + prefix - 1) / prefix * prefix, ' ');
 
-    // Join head and data
+    // Write head and data
+    OutputFile file(path);
     const std::uint64_t length = text.size();
-    std::string bytes(prefix, '\0');
-    bytes.reserve(prefix + text.size() + at);
-    std::memcpy(bytes.data(), &length, prefix);
-    bytes += text;
-    for (const TensorView* t : order) {
-        bytes.append(reinterpret_cast<const char*>(t->bytes.data()), t->bytes.size());
+    file.append({reinterpret_cast<const char*>(&length), prefix});
+    file.append(text);
+    at = 0;
+    for (std::size_t k = 0; k < order.size(); ++k) {
+        produce(order[k], [&](std::span<const std::byte> bytes) {
+            at += bytes.size();
+            file.append({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+        });
+        if (at != ends[k]) misfit(tensors[order[k]]);
     }
-    write_file(path, bytes);
+    file.finish();
+}
+
+void write_safetensors(const fs::path& path, std::span<const TensorView> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+    std::vector<TensorHead> heads;
+    for (const TensorView& t : tensors) heads.push_back({t.name, t.dtype, t.shape});
+    stream_safetensors(
+        path, heads,
+        [&](std::size_t i, const TakeBytes& take) { take_in_pieces(tensors[i].bytes, 1, take); },
+        metadata);
+}
+
+void take_in_pieces(std::span<const std::byte> bytes, std::size_t item, const TakeBytes& take) {
+    const std::size_t most = (std::size_t{1} << 22) / item * item;
+    while (!bytes.empty()) {
+        const auto piece = bytes.first(std::min(most, bytes.size()));
+        take(piece);
+        give_back_pages(piece);
+        bytes = bytes.subspan(piece.size());
+    }
 }
 
 }  // namespace ultrasr

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -71,11 +72,34 @@ class SafetensorsFile {
     std::map<std::string, std::string> metadata_;
 };
 
+/// A tensor that is yet to be written.
+struct TensorHead {
+    std::string name;
+    Dtype dtype = Dtype::f32;
+    std::vector<std::int64_t> shape;
+};
+
+/// Receives a tensor's bytes, row-major and little-endian, in pieces of any size.
+using TakeBytes = std::function<void(std::span<const std::byte>)>;
+
 /// Writes a file that SafetensorsFile reads, by temporary file and rename. Tensors are ordered by
-/// falling element size, then name, so that all of them are aligned; same input, same bytes.
+/// falling element size, then name, so that all of them are aligned; same input, same bytes. None
+/// of them need be in memory as a whole.
 ///
-/// throws Error(storage); Error(internal) when a name repeats or bytes do not fit the shape
+/// produce  called for each place in `tensors`, in the order of the file; hands over all its bytes
+/// throws   Error(storage); Error(internal) when a name repeats or bytes do not fit the shape; what
+///          `produce` throws. Nothing is left behind then.
+void stream_safetensors(const std::filesystem::path& path, std::span<const TensorHead> tensors,
+                        const std::function<void(std::size_t i, const TakeBytes& take)>& produce,
+                        const std::map<std::string, std::string>& metadata = {});
+
+/// The same for tensors that are there. Pages of mapped files are given back once written.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorView> tensors,
                        const std::map<std::string, std::string>& metadata = {});
+
+/// Hands bytes over in pieces of some megabytes and gives pages of mapped files back behind it.
+///
+/// item  no element is cut: its size
+void take_in_pieces(std::span<const std::byte> bytes, std::size_t item, const TakeBytes& take);
 
 }  // namespace ultrasr

@@ -145,6 +145,16 @@ constexpr std::array files{
         .used_by = "musiq-spaq",
     },
     WeightFile{
+        .file = "osediff",
+        .bytes = 18'000'000,
+        .sha256 = "",
+        .licence = "Apache-2.0, (c) the authors of OSEDiff",
+        .address = "https://github.com/cswry/OSEDiff",
+        .remark = "its file osediff.pkl",
+        .used_by = "osediff",
+        .folder_option = "--model",
+    },
+    WeightFile{
         .file = "pt_inception-2015-12-05-6726825d.pth",
         .bytes = 95'600'000,
         .sha256 = "6726825d",
@@ -185,6 +195,26 @@ constexpr std::array files{
         .used_by = "realesr-general-x4v3",
     },
     WeightFile{
+        .file = "sd2-1-base",
+        .bytes = 5'160'000'000,
+        .sha256 = "",
+        .licence = "CreativeML Open RAIL++-M, Stability AI",
+        .address = "https://huggingface.co/stabilityai/stable-diffusion-2-1-base",
+        .remark = "its folders unet, vae, text_encoder, tokenizer, scheduler",
+        .used_by = "osediff",
+        .folder_option = "--base",
+    },
+    WeightFile{
+        .file = "sdd",
+        .bytes = 3'800'000'000,
+        .sha256 = "",
+        .licence = "its trainer's, and of its base CreativeML Open RAIL++-M",
+        .address = "",
+        .remark = "",
+        .used_by = "sdd",
+        .folder_option = "--model",
+    },
+    WeightFile{
         .file = "vgg16-397923af.pth",
         .bytes = 553'400'000,
         .sha256 = "397923af",
@@ -214,16 +244,24 @@ fs::path folder_or_default(const fs::path& folder) {
 }
 
 std::string size_text(std::uint64_t bytes) {
-    return bytes < 100'000 ? fmt::format("{:.0f} kB", static_cast<double>(bytes) / 1e3)
-                           : fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
+    const auto size = static_cast<double>(bytes);
+    return bytes < 100'000         ? fmt::format("{:.0f} kB", size / 1e3)
+           : bytes < 1'000'000'000 ? fmt::format("{:.1f} MB", size / 1e6)
+                                   : fmt::format("{:.1f} GB", size / 1e9);
 }
 
 /// Where the file lies: in the folder, else in the installation's own, which holds what comes
 /// with the project; a folder of the user's need not repeat that. Empty when in neither.
 fs::path place_of(std::string_view file, const fs::path& folder) {
+    const auto record = std::find_if(files.begin(), files.end(),
+                                     [&](const WeightFile& w) { return w.file == file; });
+    const bool whole_folder = record != files.end() && !record->folder_option.empty();
     std::error_code ignored;
     for (const fs::path& place : {folder_or_default(folder), installed_weights_folder()}) {
-        if (fs::is_regular_file(place / file, ignored)) return place / file;
+        if (whole_folder ? fs::is_directory(place / file, ignored)
+                         : fs::is_regular_file(place / file, ignored)) {
+            return place / file;
+        }
     }
     return {};
 }
@@ -250,11 +288,16 @@ bool have_weights(std::string_view file, const fs::path& folder) {
 
 std::string how_to_get_weights(std::string_view file, const fs::path& folder) {
     const WeightFile& w = known_weight(file);
-    return fmt::format(
-        "{} ({}{}, licence {}) from {}{} belongs into {}; put it there or name its folder with "
-        "--weights",
-        w.file, w.sha256.size() < 64 ? "about " : "", size_text(w.bytes), w.licence, w.address,
-        w.remark.empty() ? "" : fmt::format(" ({})", w.remark), folder_or_default(folder).string());
+    const bool whole_folder = !w.folder_option.empty();
+    const std::string from =
+        w.address.empty() ? ", of which there is no release," : fmt::format(" from {}", w.address);
+    return fmt::format("{} ({}{}{}, licence {}){}{} belongs into {}; put it there or name {}",
+                       w.file, whole_folder ? "a folder, " : "",
+                       w.sha256.size() < 64 ? "about " : "", size_text(w.bytes), w.licence, from,
+                       w.remark.empty() ? "" : fmt::format(" ({})", w.remark),
+                       folder_or_default(folder).string(),
+                       whole_folder ? fmt::format("another with {}", w.folder_option)
+                                    : "its folder with --weights");
 }
 
 FoundWeights find_weights(std::string_view file, const WeightOptions& options) {
@@ -262,6 +305,7 @@ FoundWeights find_weights(std::string_view file, const WeightOptions& options) {
     FoundWeights found{.path = place_of(file, options.weights), .sha256 = {}, .verified = false};
     require(!found.path.empty(), "a weight file is missing: {}",
             how_to_get_weights(file, options.weights));
+    if (!w.folder_option.empty()) return found;
     found.sha256 = sha256_of_file(found.path);
     found.verified = !w.sha256.empty() && found.sha256.starts_with(w.sha256);
     require(found.verified || options.unverified_weights || w.sha256.empty(),

@@ -17,9 +17,11 @@ struct WeightFile {
     std::string_view sha256;   ///< lower-case hexadecimal; its first digits where no more is known
                                ///< (official names carry eight); empty: never verified
     std::string_view licence;  ///< and whose
-    std::string_view address;  ///< the official release
+    std::string_view address;  ///< the official release; empty: there is none
     std::string_view remark;   ///< how the file comes from the release, where it differs
     std::string_view used_by;  ///< metrics and methods, separated by spaces
+    /// of a whole folder, which is never verified: the option that names another place
+    std::string_view folder_option = {};
 };
 
 /// All files we know, sorted by name.
@@ -40,14 +42,14 @@ struct FoundWeights {
     bool verified = false;  ///< it equals our record
 };
 
-/// True when the file is in the folder (empty: default_weights_folder()) or comes with the
-/// installation. Does not open it.
+/// True when the file (or a record's whole folder) is in the folder (empty:
+/// default_weights_folder()) or comes with the installation. Does not open it.
 bool have_weights(std::string_view file, const std::filesystem::path& folder = {});
 
 /// What to do about a file that is not there: name, size, licence, address, where to put it.
 std::string how_to_get_weights(std::string_view file, const std::filesystem::path& folder = {});
 
-/// Finds a known file and compares its SHA-256 with our record.
+/// Finds a known file and compares its SHA-256 with our record; of a folder nothing is read.
 ///
 /// file     a name of known_weights()
 /// options  where to look (what is not there is looked for in the installation), and whether to

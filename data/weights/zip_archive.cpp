@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "data/base/error.h"
+#include "data/weights/mapped_file.h"
 #include "data/weights/shown_name.h"
 
 namespace ultrasr {
@@ -160,7 +161,14 @@ std::span<const std::byte> ZipArchive::open(std::string_view name) const {
             "the zip entry {} reaches beyond the file's end; fetch it again", shown);
     const std::span<const std::byte> content = bytes_.subspan(begin, entry.size);
 
-    const auto crc = ::crc32_z(0, reinterpret_cast<const Bytef*>(content.data()), content.size());
+    // In pieces, so that a large file is not in memory as a whole
+    uLong crc = 0;
+    constexpr std::size_t piece = std::size_t{1} << 24;
+    for (std::size_t at = 0; at < content.size(); at += piece) {
+        const auto part = content.subspan(at, std::min(piece, content.size() - at));
+        crc = ::crc32_z(crc, reinterpret_cast<const Bytef*>(part.data()), part.size());
+        give_back_pages(part);
+    }
     require(entry.crc == 0 || entry.crc == crc,
             "the checksum of the zip entry {} is wrong, so the file is damaged; fetch it again",
             shown);

@@ -3,10 +3,9 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/layer_norm.h>
 #include <fmt/format.h>
 
-#include "metrics/nets/attention.h"
+#include "data/tensor/attention.h"
 
 namespace ultrasr {
 namespace {
@@ -17,16 +16,6 @@ constexpr std::int64_t hidden = 3072;
 constexpr int first_tap = 6, last_tap = 9;  // counted from 0
 
 }  // namespace
-
-LayerNorm::LayerNorm(StateDict& weights, const std::string& key, std::int64_t width, double eps,
-                     const Placement& placement)
-    : weight_(weights.take(key + ".weight", {width}).to(placement.device, placement.dtype)),
-      bias_(weights.take(key + ".bias", {width}).to(placement.device, placement.dtype)),
-      eps_(eps) {}
-
-at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
-    return at::layer_norm(x, weight_.sizes(), weight_, bias_, eps_);
-}
 
 VitBlock::VitBlock(StateDict& weights, const std::string& key, const Placement& placement)
     : placement_(placement),
@@ -40,7 +29,9 @@ VitBlock::VitBlock(StateDict& weights, const std::string& key, const Placement& 
 at::Tensor VitBlock::operator()(const at::Tensor& x) const {
     const at::Tensor qkv =
         qkv_(norm1_(x)).view({x.size(0), x.size(1), 3, heads, Vit::width / heads});
-    const at::Tensor y = proj_.add(self_attention(qkv, placement_), x);
+    const at::Tensor attended =
+        attention(qkv.select(2, 0), qkv.select(2, 1), qkv.select(2, 2), placement_);
+    const at::Tensor y = proj_.add(attended, x);
     return fc2_.add(fc1_.gelu(norm2_(y)), y);
 }
 

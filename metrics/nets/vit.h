@@ -9,20 +9,6 @@
 
 namespace ultrasr {
 
-/// Normalisation over the last dimension; statistics in float32.
-class LayerNorm {
-  public:
-    /// key  holds .weight and .bias, [width]
-    LayerNorm(StateDict& weights, const std::string& key, std::int64_t width, double eps,
-              const Placement& placement);
-
-    at::Tensor operator()(const at::Tensor& x) const;
-
-  private:
-    at::Tensor weight_, bias_;
-    double eps_;
-};
-
 /// x + attention(norm(x)), then x + mlp(norm(x)); twelve heads of 64.
 class VitBlock {
   public:

@@ -20,6 +20,26 @@ TEST_SUITE("unit") {
         CHECK(entries == 1);
     }
 
+    TEST_CASE("OutputFile: pieces become the file at the end, or nothing") {
+        const test::TemporaryFolder folder;
+        const auto path = folder.path() / "new" / "f.txt";
+        {
+            OutputFile file(path);
+            file.append("one ");
+            file.append("");
+            file.append("two");
+            CHECK_FALSE(std::filesystem::exists(path));
+            file.finish();
+        }
+        CHECK(read_file(path) == "one two");
+        {
+            OutputFile file(path);
+            file.append("half");
+        }
+        CHECK(read_file(path) == "one two");
+        CHECK(std::distance(std::filesystem::directory_iterator(path.parent_path()), {}) == 1);
+    }
+
     TEST_CASE("write_file: a place that is no folder is a storage fault") {
         const test::TemporaryFolder folder;
         write_file(folder.path() / "file", "x");

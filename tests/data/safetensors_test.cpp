@@ -1,12 +1,16 @@
 #include "data/weights/safetensors.h"
 
+#include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <functional>
+#include <new>
 
 #include "data/base/error.h"
 #include "data/base/random.h"
 #include "data/file.h"
+#include "data/weights/mapped_file.h"
 #include "tests/test.h"
 
 using namespace ultrasr;
@@ -224,6 +228,80 @@ TEST_SUITE("unit") {
             CHECK_THROWS_AS(write_safetensors(path, bad), Error);
         }
         CHECK_FALSE(fs::exists(path));
+    }
+
+    TEST_CASE("stream_safetensors: pieces of any size give the file of whole tensors") {
+        const test::TemporaryFolder folder;
+        const fs::path whole = folder.path() / "whole", streamed = folder.path() / "streamed";
+        const std::string numbers = "abcdefghijklmnop";
+        const std::vector<TensorView> views{
+            {.name = "a", .dtype = Dtype::u8, .shape = {5}, .bytes = bytes_of(numbers).first(5)},
+            {.name = "b", .dtype = Dtype::f32, .shape = {2, 2}, .bytes = bytes_of(numbers)},
+            {.name = "none", .dtype = Dtype::f32, .shape = {0}, .bytes = {}}};
+        write_safetensors(whole, views, {{"k", "v"}});
+        std::vector<TensorHead> heads;
+        for (const TensorView& v : views) heads.push_back({v.name, v.dtype, v.shape});
+        std::string order;
+        stream_safetensors(streamed, heads,
+                           [&](std::size_t i, const TakeBytes& take) {
+                               order += heads[i].name + " ";
+                               for (const std::byte& b : views[i].bytes) take({&b, 1});
+                           },
+                           {{"k", "v"}});
+        CHECK(order == "b none a ");
+        CHECK(read_file(streamed) == read_file(whole));
+
+        // Too few bytes, too many, or a fault on the way: no file, no temporary file
+        for (const std::size_t count : {4u, 6u}) {
+            CHECK_THROWS_AS(stream_safetensors(folder.path() / "x", std::span(heads).first(1),
+                                               [&](std::size_t, const TakeBytes& take) {
+                                                   take(bytes_of(numbers).first(count));
+                                               }),
+                            Error);
+        }
+        CHECK_THROWS_AS(
+            stream_safetensors(folder.path() / "x", heads,
+                               [&](std::size_t, const TakeBytes&) { throw std::bad_alloc(); }),
+            std::bad_alloc);
+        CHECK(std::distance(fs::directory_iterator(folder.path()), {}) == 2);
+    }
+
+    TEST_CASE("take_in_pieces: whole elements, in order, all of them") {
+        std::string text(10'000'000, 'x');
+        for (std::size_t i = 0; i < text.size(); i += 97) text[i] = static_cast<char>(i % 101);
+        std::string joined;
+        int pieces = 0;
+        take_in_pieces(bytes_of(text), 7, [&](std::span<const std::byte> bytes) {
+            joined.append(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+            if (joined.size() < text.size()) CHECK(bytes.size() % 7 == 0);
+            ++pieces;
+        });
+        CHECK(joined == text);
+        CHECK(pieces == 3);
+    }
+
+    TEST_CASE("give_back_pages: a mapped file is read again, other memory stays as it is") {
+        const test::TemporaryFolder folder;
+        const fs::path path = folder.path() / "f";
+        std::string content(1 << 20, 'a');
+        for (std::size_t i = 0; i < content.size(); i += 1000) content[i] = static_cast<char>(i);
+        write_file(path, content);
+        const MappedFile file = map_file(path);
+        const auto text = [](std::span<const std::byte> bytes) {
+            return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+        };
+        CHECK(text(file.bytes) == content);
+        give_back_pages(file.bytes);
+        give_back_pages(file.bytes.subspan(5000, 20000));
+        CHECK(text(file.bytes) == content);
+        // The kernel would clear other memory: the heap, and the stack, which lies above all maps
+        const std::string heap = content;
+        std::array<char, 1 << 17> stack;
+        std::copy_n(content.begin(), stack.size(), stack.begin());
+        give_back_pages(bytes_of(heap));
+        give_back_pages(std::as_bytes(std::span(stack)));
+        CHECK(heap == content);
+        CHECK(std::equal(stack.begin(), stack.end(), content.begin()));
     }
 }
 

@@ -45,7 +45,8 @@ TEST_SUITE("unit") {
             before = w.file;
             CHECK(w.bytes > 0);
             CHECK_FALSE(w.licence.empty());
-            CHECK(w.address.starts_with("https://"));
+            CHECK((w.address.starts_with("https://") ||
+                   (w.address.empty() && !w.folder_option.empty())));
             CHECK_FALSE(w.used_by.empty());
             const fs::path path = test::source_folder() / "data" / "weights" / w.file;
             if (w.sha256.size() < 64 || !fs::exists(path)) continue;
@@ -105,6 +106,22 @@ TEST_SUITE("unit") {
         write_file(file, "other");
         CHECK_THROWS_WITH_AS(find_weights(file.filename().string(), {folder.path()}),
                              doctest::Contains("expected 603f3273"), Error);
+    }
+
+    TEST_CASE("find_weights: a folder is there or not, and is named by an option of its own") {
+        const test::TemporaryFolder folder;
+        const std::string advice = how_to_get_weights("sd2-1-base", folder.path());
+        CHECK(advice ==
+              "sd2-1-base (a folder, about 5.2 GB, licence CreativeML Open RAIL++-M, Stability AI) "
+              "from https://huggingface.co/stabilityai/stable-diffusion-2-1-base (its folders "
+              "unet, vae, text_encoder, tokenizer, scheduler) belongs into " +
+                  folder.path().string() + "; put it there or name another with --base");
+        CHECK_FALSE(have_weights("sd2-1-base", folder.path()));
+        write_file(folder.path() / "sd2-1-base", "a file is no folder");
+        CHECK_FALSE(have_weights("sd2-1-base", folder.path()));
+        fs::create_directories(folder.path() / "osediff");
+        CHECK(have_weights("osediff", folder.path()));
+        CHECK_FALSE(find_weights("osediff", {folder.path()}).verified);
     }
 
     TEST_CASE("find_weights: another file under the name is refused, or marked unverified") {

@@ -11,6 +11,7 @@ A tensor `name` (the key of the official file, without "module.") with row-major
   "abs": float32(offset + scale * |z(i)|)
 
 Rules by name and shape S; fan = product of S[1:]; the first that matches counts:
+   0. starts with "input." (what a network is fed)                0, 1
    1. ends with "running_var"                                     0.5, 0.5, abs
    2. ends with "running_mean"                                    0, 0.1
    3. is "logit_scale" (no dimensions)                            4.6052, 0
@@ -74,6 +75,8 @@ def normals(key, first, count):
 
 def rule(name, shape):
     """(offset, scale, abs)."""
+    if name.startswith("input."):
+        return 0.0, 1.0, False
     if name.endswith("running_var"):
         return 0.5, 0.5, True
     if name.endswith("running_mean"):

@@ -25,6 +25,7 @@ bool contains(std::string_view text, std::string_view part) {
 Rule rule(std::string_view name, at::IntArrayRef shape) {
     double fan_in = 1;
     for (std::size_t d = 1; d < shape.size(); ++d) fan_in *= static_cast<double>(shape[d]);
+    if (name.starts_with("input.")) return {0.0, 1.0};
     if (name.ends_with("running_var")) return {0.5, 0.5, true};
     if (name.ends_with("running_mean")) return {0.0, 0.1};
     if (name == "logit_scale") return {4.6052, 0.0};

@@ -30,6 +30,7 @@ TEST_SUITE("golden") {
             {"text_projection", {512, 1024}, -0x1.c14076p-8F, -0x1.1652c6p-10F},
             {"visual.attnpool.q_proj.weight", {2048, 2048}, -0x1.c98c0ep-6F, -0x1.43db58p-10F},
             {"ctx", {2, 16, 512}, -0x1.dfc3c0p-2F, 0x1.749498p-3F},
+            {"input.even.ctx", {2, 77, 24}, 0x1.4df294p-1F, 0x1.4da2e8p-5F},
         };
         for (const Case& c : cases) {
             CAPTURE(c.name);

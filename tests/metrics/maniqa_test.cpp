@@ -20,7 +20,6 @@
 
 #include "data/base/error.h"
 #include "data/tensor.h"
-#include "metrics/nets/attention.h"
 #include "tests/metrics/generated_weights.h"
 #include "tests/metrics/network_goldens.h"
 #include "tests/metrics/pictures.h"
@@ -140,23 +139,6 @@ TEST_SUITE("unit") {
         const at::Tensor result = attention(x);
         CHECK(largest_difference(result, x + quirk) < 1e-5);
         CHECK(largest_difference(result, x + attended) > 0.1);
-    }
-
-    TEST_CASE("self_attention: head by head and LibTorch's operator agree with the formula") {
-        const c10::InferenceMode guard;
-        const at::Tensor qkv = at::randn({2, 37, 3, 5, 16});
-        const auto part = [&](int i) { return qkv.select(2, i).transpose(1, 2).to(at::kDouble); };
-        const at::Tensor scores = at::matmul(part(0), part(1).transpose(2, 3)) / 4;
-        const at::Tensor expected =
-            at::matmul(at::softmax(scores, -1), part(2)).transpose(1, 2).reshape({2, 37, 80});
-        CHECK(largest_difference(self_attention_by_head(qkv, {}), expected) < 2e-6);
-        CHECK(largest_difference(fused_self_attention(qkv), expected) < 2e-6);
-        CHECK(largest_difference(self_attention(qkv, {}), expected) < 2e-6);
-
-        // bf16 keeps 8 bits of values up to about 4
-        const at::Tensor rounded = self_attention(qkv.to(at::kBFloat16), in_bf16());
-        CHECK((rounded.scalar_type() == at::kBFloat16));
-        CHECK(largest_difference(rounded, expected) < 0.05);
     }
 
     TEST_CASE("VitBlock, SwinBlock: norms with eps 1e-6 and 1e-5") {

@@ -53,6 +53,52 @@ TEST_SUITE("unit") {
         }
     }
 
+    TEST_CASE("Conv: sums, strips and a larger bias") {
+        const at::Tensor w = at::randn({12, 6, 3, 3}), b = at::randn({12}), more = at::randn({12});
+        const Conv conv(w, b, {.padding = {1, 1}}, {});
+        const c10::InferenceMode guard;
+        const at::Tensor x = to_activation(at::randn({1, 6, 10, 9}), {});
+        const at::Tensor y = at::conv2d(x, w, b, 1, 1);
+        const at::Tensor other = to_activation(at::randn({1, 12, 10, 9}), {});
+        at::Tensor into = other.clone();
+        CHECK(difference(conv.add_(x, into), y + other) < close);
+        CHECK(difference(into, y + other) < close);  // written into it
+        CHECK(difference(conv.with_more_bias(more)(x), y + more.view({1, -1, 1, 1})) < close);
+
+        // Rows 4 ... 8 with the row above and the row below
+        const Conv strips = conv.for_strips();
+        CHECK(difference(strips(x.narrow(2, 3, 7)), y.narrow(2, 4, 5)) < close);
+        CHECK(difference(conv(x), y) < close);  // the layout they share is made anew
+        into = other.clone();
+        strips.add_(x.narrow(2, 3, 7), into.narrow(2, 4, 5));
+        CHECK(difference(into.narrow(2, 4, 5), (y + other).narrow(2, 4, 5)) < close);
+        CHECK(difference(into.narrow(2, 0, 4), other.narrow(2, 0, 4)) == 0.0);
+        CHECK(difference(into.narrow(2, 9, 1), other.narrow(2, 9, 1)) == 0.0);
+    }
+
+    TEST_CASE("Conv: the layout that takes the weights' place serves every shape") {
+        const c10::InferenceMode guard;
+        for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+            Placement placement = place(ComputeOptions{.precision = precision});
+            const at::Tensor w = at::randn({40, 24, 3, 3}), b = at::randn({40});
+            const Conv kept(w, b, {.padding = {1, 1}}, placement);
+            placement.inference_only = true;
+            const Conv replaced(w, b, {.padding = {1, 1}}, placement);
+            for (const std::int64_t side : {32, 9, 64, 3, 32}) {
+                const at::Tensor x = to_activation(at::randn({1, 24, side, side + 2}), placement);
+                CHECK(difference(replaced(x).to(at::kFloat), kept(x).to(at::kFloat)) == 0.0);
+            }
+        }
+    }
+
+    TEST_CASE("Linear: products with another tensor") {
+        const at::Tensor w = at::randn({12, 40}), b = at::randn({12});
+        const Linear linear(w, b, {});
+        const c10::InferenceMode guard;
+        const at::Tensor x = at::randn({3, 5, 40}), other = at::randn({3, 5, 12});
+        CHECK(difference(linear.mul(x, other), at::linear(x, w, b) * other) < close);
+    }
+
     TEST_CASE("Conv: groups, and maps of one pixel, in float32 and bf16") {
         // LibTorch 2.11 throws on one pixel where the sum goes into a third map, as ours does not
         const c10::InferenceMode guard;
