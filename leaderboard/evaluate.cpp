@@ -25,14 +25,6 @@ namespace {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
-double median(std::vector<double> values) {
-    std::erase_if(values, [](double v) { return std::isnan(v); });
-    if (values.empty()) return nan;
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
-}
-
 struct LoadedMethod {
     MethodSpec spec;
     MethodPtr method;
@@ -97,10 +89,13 @@ RowsByMetric open_rows(const BenchOptions& options, const std::vector<LoadedMetr
 class BenchRun {
   public:
     /// hr_rows  features of the set's HR pictures by metric, shared by all methods
+    /// several  there are other runs than this one
     BenchRun(const BenchOptions& options, const PairSet& set, const std::string& set_sha256,
              const LoadedMethod& method, const std::vector<LoadedMetric>& metrics,
-             RowsByMetric& hr_rows)
+             RowsByMetric& hr_rows, bool several)
         : options_(options),
+          several_(several),
+          dumps_(!options.dump.empty() && reads_option(*method.spec.info, "--dump")),
           set_(set),
           set_sha256_(set_sha256),
           method_(method),
@@ -129,7 +124,16 @@ class BenchRun {
         return folder_ / "images" / (pair.stem + ".png");
     }
     bool is_restored(const ImagePair& pair) const {
-        return journal_.restored(pair.stem) && fs::exists(picture(pair));
+        const fs::path dump = dump_file(pair);
+        return journal_.restored(pair.stem) && fs::exists(picture(pair)) &&
+               (dump.empty() || fs::exists(dump));
+    }
+    /// Below a folder of its own where several runs would write the same names.
+    fs::path dump_file(const ImagePair& pair) const {
+        if (!dumps_) return {};
+        const fs::path file = pair.stem + ".safetensors";
+        if (!several_) return options_.dump / file;
+        return options_.dump / fs::relative(folder_, options_.out) / file;
     }
     bool is_scored(const ImagePair& pair) const {
         return is_restored(pair) &&
@@ -154,6 +158,7 @@ class BenchRun {
     }
 
     const BenchOptions& options_;
+    bool several_, dumps_;
     const PairSet& set_;
     const std::string& set_sha256_;
     const LoadedMethod& method_;
@@ -176,12 +181,13 @@ void BenchRun::restore(Progress& progress) {
     const bool parallel = method_.method->parallel_over_images();
     for_each(todo.size(), parallel ? options_.threads : 1, [&](std::size_t i) {
         const ImagePair& pair = *todo[i];
+        StageTimes split;
         const double seconds = while_doing(fmt::format("{}, {}", where_, pair.stem), [&] {
             const DecodedImage lr = read_picture(pair.lr);
             odd.count(lr.origin);
             const Stopwatch watch;
-            const Image sr =
-                method_.method->restore(lr.image, {pair.stem, pair.hr_size, set_.scale});
+            const Image sr = method_.method->restore(
+                lr.image, {pair.stem, pair.hr_size, set_.scale, &split, dump_file(pair)});
             const double taken = watch.seconds();
             if (sr.size() != pair.hr_size) {
                 fail(Fault::internal, "the method returned {} x {} for {} x {}", sr.width(),
@@ -194,7 +200,7 @@ void BenchRun::restore(Progress& progress) {
             const std::lock_guard lock(rows_mutex_);
             for (auto& [key, rows] : rows_) rows.drop(pair.stem);
         }
-        journal_.add_restored(pair.stem, method_.method->timeless() ? nan : seconds);
+        journal_.add_restored(pair.stem, method_.method->timeless() ? nan : seconds, split);
         progress.step(fmt::format("restore {}", where_), ++done, todo.size());
     });
     odd.tell(fmt::format("the LR pictures of {} x{}", set_.name, set_.scale.ratio));
@@ -282,12 +288,14 @@ PageRun BenchRun::finish() const {
 
 RunTiming BenchRun::timing() const {
     std::vector<double> restoring, scoring;
+    std::vector<StageTimes> splits;
     for (const ImagePair& pair : set_.pairs) {
         restoring.push_back(journal_.restored(pair.stem).value_or(nan));
         scoring.push_back(journal_.score_seconds(pair.stem).value_or(nan));
+        splits.push_back(journal_.restored_split(pair.stem));
     }
-    return {set_.name,         set_.scale.ratio, method_.spec.label, method_.load_seconds,
-            median(restoring), median(scoring)};
+    return {set_.name,         set_.scale.ratio, method_.spec.label,  method_.load_seconds,
+            median(restoring), median(scoring),  median_split(splits)};
 }
 
 std::vector<PairSet> find_sets(const BenchOptions& options) {
@@ -354,7 +362,8 @@ BenchOutcome run_benchmark(const BenchOptions& options, Progress& progress) {
         RowsByMetric hr_rows =
             open_rows(options, metrics, set_folder(options, set), "hr", set_sha256);
         for (const LoadedMethod& method : methods) {
-            BenchRun run(options, set, set_sha256, method, metrics, hr_rows);
+            BenchRun run(options, set, set_sha256, method, metrics, hr_rows,
+                         sets.size() * methods.size() > 1);
             if (!options.merge) {
                 run.restore(progress);
                 run.score(progress);
@@ -389,12 +398,16 @@ void write_outcome(const BenchOptions& options, const BenchOutcome& outcome) {
 
     Json timing = Json::array();
     for (const RunTiming& t : outcome.timing) {
-        timing.push_back({{"set", t.set},
-                          {"scale", t.scale},
-                          {"method", t.label},
-                          {"load_seconds", json_number(t.load_seconds)},
-                          {"restore_median_seconds", json_number(t.restore_median)},
-                          {"score_median_seconds", json_number(t.score_median)}});
+        Json entry{{"set", t.set},
+                   {"scale", t.scale},
+                   {"method", t.label},
+                   {"load_seconds", json_number(t.load_seconds)},
+                   {"restore_median_seconds", json_number(t.restore_median)},
+                   {"score_median_seconds", json_number(t.score_median)}};
+        for (const auto& [part, seconds] : t.restore_split.stages()) {
+            entry["restore_split_seconds"][part] = json_number(seconds);
+        }
+        timing.push_back(std::move(entry));
     }
     write_file(options.out / "timing.json",
                dump_json({{"threads", options.threads}, {"runs", timing}}));

@@ -31,6 +31,7 @@ struct BenchOptions {
     std::vector<std::string> methods;  ///< as parse_method takes them
     std::vector<std::string> metrics;  ///< names of metrics/registry.cpp
     std::filesystem::path out;
+    std::filesystem::path dump;  ///< folder for what lies between LR and SR (dump_file()); or empty
     MethodOptions method;
     MetricOptions metric;
     std::string published;  ///< further table rows, as read_published takes them; may be empty
@@ -51,6 +52,7 @@ struct RunTiming {
     double load_seconds = 0;
     double restore_median = 0;  ///< per picture; NaN for finished pictures
     double score_median = 0;
+    StageTimes restore_split;  ///< medians of the method's parts; empty where it has none
 };
 
 struct BenchOutcome {

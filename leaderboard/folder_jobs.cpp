@@ -206,7 +206,9 @@ std::size_t restore_pictures(const RestoreOptions& options, Progress& progress) 
     for_each(files.size(), parallel ? options.threads : 1, [&](std::size_t i) {
         const std::string stem = files[i].stem().string();
         const fs::path target = options.out / (stem + ".png");
-        if (journal.restored(stem) && fs::exists(target)) {
+        const bool dumps = !options.dump.empty() && reads_option(*spec.info, "--dump");
+        const fs::path dump = dumps ? options.dump / (stem + ".safetensors") : fs::path();
+        if (journal.restored(stem) && fs::exists(target) && (!dumps || fs::exists(dump))) {
             ++done;
             return;
         }
@@ -217,11 +219,14 @@ std::size_t restore_pictures(const RestoreOptions& options, Progress& progress) 
             const auto enlarged = [&](int side) {
                 return std::max(1, static_cast<int>(std::lround(options.scale * side)));
             };
-            const RestoreRequest request{files[i].stem().string(),
+            StageTimes split;
+            const RestoreRequest request{stem,
                                          {enlarged(lr.image.width()), enlarged(lr.image.height())},
-                                         {options.scale}};
+                                         {options.scale},
+                                         &split,
+                                         dump};
             write_png(target, method->restore(lr.image, request));
-            journal.add_restored(stem, watch.seconds());
+            journal.add_restored(stem, watch.seconds(), split);
         });
         progress.step("restore", ++done, files.size());
     });

@@ -44,6 +44,7 @@ struct RestoreOptions {
     double scale = 4;
     std::filesystem::path in;
     std::filesystem::path out;
+    std::filesystem::path dump;  ///< folder for <stem>.safetensors with what lies between; or empty
     MethodOptions options;
     int threads = 1;
     bool restart = false;

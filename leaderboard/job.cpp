@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "data/base/error.h"
@@ -130,6 +132,33 @@ MetricSummary summary_of(const LoadedMetric& metric, const std::vector<double>& 
              summary.nan, pictures(values.size()), where);
     }
     return summary;
+}
+
+double median(std::vector<double> values) {
+    std::erase_if(values, [](double v) { return std::isnan(v); });
+    if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
+    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+}
+
+StageTimes median_split(const std::vector<StageTimes>& splits) {
+    std::vector<std::pair<std::string, std::vector<double>>> columns;
+    for (const StageTimes& split : splits) {
+        for (const auto& [part, seconds] : split.stages()) {
+            const auto same = [&](const auto& column) { return column.first == part; };
+            auto column = std::find_if(columns.begin(), columns.end(), same);
+            if (column == columns.end()) column = columns.insert(column, {part, {}});
+            column->second.push_back(seconds);
+        }
+    }
+    StageTimes result;
+    for (const auto& [part, seconds] : columns) result.add(part, median(seconds));
+    return result;
+}
+
+bool reads_option(const MethodInfo& method, std::string_view option) {
+    return std::find(method.options.begin(), method.options.end(), option) != method.options.end();
 }
 
 MethodPtr make_method(const MethodSpec& spec, MethodOptions options) {

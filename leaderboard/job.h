@@ -76,6 +76,15 @@ void check_side(const LoadedMetric& metric, PixelSize size, const std::string& p
 MetricSummary summary_of(const LoadedMetric& metric, const std::vector<double>& values,
                          std::uint64_t seed, const std::string& where);
 
+/// The median of the numbers among them; NaN when there are none.
+double median(std::vector<double> values);
+
+/// The median of each part, over those that have it.
+StageTimes median_split(const std::vector<StageTimes>& splits);
+
+/// Whether a method's pixels (or files beside them) depend on the option, such as "--tile".
+bool reads_option(const MethodInfo& method, std::string_view option);
+
 /// Loads a method. throws what its make() throws, with the label in front.
 MethodPtr make_method(const MethodSpec& spec, MethodOptions options);
 

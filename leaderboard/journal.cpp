@@ -62,6 +62,11 @@ void Journal::take(const Json& line) {
     if (line.contains("restored")) {
         entry = {};  // other pixels than before: earlier scores speak of others
         entry.restored = number_from_json(line["restored"]);
+        if (line.contains("split")) {
+            for (const auto& [part, seconds] : line["split"].items()) {
+                entry.split.add(part, number_from_json(seconds));
+            }
+        }
     }
     if (line.contains("scores")) {
         for (const auto& [metric, value] : line["scores"].items()) {
@@ -75,6 +80,12 @@ std::optional<double> Journal::restored(const std::string& stem) const {
     const std::lock_guard lock(mutex_);
     const auto at = entries_.find(stem);
     return at == entries_.end() ? std::nullopt : at->second.restored;
+}
+
+StageTimes Journal::restored_split(const std::string& stem) const {
+    const std::lock_guard lock(mutex_);
+    const auto at = entries_.find(stem);
+    return at == entries_.end() ? StageTimes() : at->second.split;
 }
 
 std::optional<double> Journal::score(const std::string& stem, const std::string& metric) const {
@@ -91,8 +102,9 @@ std::optional<double> Journal::score_seconds(const std::string& stem) const {
     return at == entries_.end() ? std::nullopt : at->second.score_seconds;
 }
 
-void Journal::add_restored(const std::string& stem, double seconds) {
-    const Json line{{"stem", stem}, {"restored", json_number(seconds)}};
+void Journal::add_restored(const std::string& stem, double seconds, const StageTimes& split) {
+    Json line{{"stem", stem}, {"restored", json_number(seconds)}};
+    for (const auto& [part, taken] : split.stages()) line["split"][part] = json_number(taken);
     const std::lock_guard lock(mutex_);
     log_->append(dump_json_line(line));
     take(line);

@@ -8,6 +8,7 @@
 
 #include "data/base/json.h"
 #include "data/file.h"
+#include "models/stage_times.h"
 
 namespace ultrasr {
 
@@ -25,13 +26,16 @@ class Journal {
     /// Seconds that restoring the picture took, if it is done. NaN when they say nothing.
     std::optional<double> restored(const std::string& stem) const;
 
+    /// Seconds of the method's parts; empty where it has none or nobody noted them.
+    StageTimes restored_split(const std::string& stem) const;
+
     /// A score, if it is done.
     std::optional<double> score(const std::string& stem, const std::string& metric) const;
 
     /// Seconds that scoring the picture took in the last call that scored it.
     std::optional<double> score_seconds(const std::string& stem) const;
 
-    void add_restored(const std::string& stem, double seconds);
+    void add_restored(const std::string& stem, double seconds, const StageTimes& split = {});
     void add_scores(const std::string& stem, const std::map<std::string, double>& scores,
                     double seconds);
 
@@ -41,6 +45,7 @@ class Journal {
   private:
     struct Entry {
         std::optional<double> restored;
+        StageTimes split;
         std::optional<double> score_seconds;
         std::map<std::string, double> scores;
     };

@@ -1,18 +1,27 @@
 // ultrasr-bench: restores, scores and tabulates. Only the command line; the work is in evaluate.h,
-// folder_jobs.h, render.h, compare.h and figure.h.
+// folder_jobs.h, profile.h, render.h, compare.h and figure.h.
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "data/base/cli.h"
 #include "data/base/error.h"
+#include "data/base/log.h"
 #include "data/base/progress.h"
 #include "data/file.h"
 #include "data/image_io.h"
 #include "data/weights/weight_store.h"
+#include "leaderboard/bench_arguments.h"
 #include "leaderboard/compare.h"
 #include "leaderboard/evaluate.h"
 #include "leaderboard/figure.h"
 #include "leaderboard/folder_jobs.h"
+#include "leaderboard/job.h"
+#include "leaderboard/profile.h"
 #include "leaderboard/render.h"
 
 namespace {
@@ -20,65 +29,10 @@ namespace {
 using namespace ultrasr;
 namespace fs = std::filesystem;
 
-// ---- words of the command line ----
-
-const std::map<std::string, ScalePolicy> scale_policies{
-    {"post", ScalePolicy::post}, {"pre", ScalePolicy::pre}, {"cascade", ScalePolicy::cascade}};
-const std::map<std::string, Precision> precisions{
-    {"fp32", Precision::fp32}, {"bf16", Precision::bf16}, {"fp16", Precision::fp16}};
-const std::map<std::string, Precision> metric_precisions{{"fp32", Precision::fp32},
-                                                         {"bf16", Precision::bf16}};
-const std::map<std::string, Crops> crop_rules{{"uniform", Crops::uniform},
-                                              {"random123", Crops::random123},
-                                              {"random-each", Crops::random_each}};
-const std::map<std::string, Profile> profiles{{"cuda", Profile::cuda}, {"cpu", Profile::cpu}};
 const std::map<std::string, TableFormat> formats{{"md", TableFormat::markdown},
                                                  {"tex", TableFormat::latex},
                                                  {"csv", TableFormat::csv},
                                                  {"html", TableFormat::html}};
-
-void add_weight_options(CLI::App& app, WeightOptions& options) {
-    app.add_option("--weights", options.weights,
-                   "folder of weight files (default: $ULTRASR_WEIGHTS, else data/weights)");
-    app.add_flag("--unverified-weights", options.unverified_weights,
-                 "accept weights whose SHA-256 we do not know; results are marked");
-}
-
-void add_method_options(CLI::App& app, MethodOptions& options) {
-    add_weight_options(app, options);
-    add_choice(app, "--scale-policy", options.scale_policy, scale_policies,
-               "how a x4 network reaches other scales");
-    add_choice(app, "--precision", options.precision, precisions, "arithmetic of the networks");
-    app.add_option("--tile", options.tile, "restore in tiles of N LR pixels; 0 = whole pictures")
-        ->check(CLI::Range(0, 1 << 20))
-        ->capture_default_str();
-    app.add_option("--tile-overlap", options.tile_pad,
-                   "LR pixels around a tile; -1 = as far as the network sees")
-        ->check(CLI::Range(-1, 1 << 20))
-        ->capture_default_str();
-    app.add_option("--denoise", options.denoise,
-                   "realesr-general-x4v3: 0 keeps noise, 1 removes it (official default 0.5)")
-        ->check(CLI::Range(0.0, 1.0))
-        ->capture_default_str();
-}
-
-void add_metric_options(CLI::App& app, std::vector<std::string>& metrics, MetricOptions& options) {
-    app.add_option("--metrics", metrics,
-                   "names, comma-separated; see --list-metrics; paper = psnr-y601,ssim-y601,"
-                   "lpips-alex,fid,niqe,musiq,clipiqa")
-        ->delimiter(',')
-        ->type_name("NAME,...");
-    add_choice(app, "--profile", options.profile, profiles,
-               "float32 rounding: of the published logs (cuda) or of pyiqa on a CPU (cpu)");
-    add_choice(app, "--metric-precision", options.compute.precision, metric_precisions,
-               "arithmetic of the metrics' networks; bf16 is faster and less exact");
-    add_choice(app, "--maniqa-crops", options.crops, crop_rules,
-               "where MANIQA looks: fixed places (pyiqa 0.1.12 and later), one random stream over "
-               "all pictures (0.1.10 and before), or one for each picture (0.1.11)");
-    app.add_option("--fid-stats", options.fid_stats,
-                   "statistics of the HR set from fid-stats, in place of its pictures")
-        ->type_name("FILE");
-}
 
 // ---- lists ----
 
@@ -126,22 +80,23 @@ Answer list_metrics(const fs::path& weights) {
     return {text, [list] { return list; }};
 }
 
-Answer list_methods(const fs::path& weights) {
+Answer list_methods(const MethodOptions& options) {
     Json list = Json::array();
     std::string text;
     for (const MethodInfo* m : all_methods()) {
-        const auto missing = missing_weights(m->weight_files, weights);
+        const auto missing = missing_weights(m->weight_files, options.weights);
         const std::string name = m->prefix ? m->name + ":..." : m->name;
         text += fmt::format("{:<22} {:<8} {}\n", name, missing.empty() ? "ready" : "missing",
                             m->source);
         for (const std::string& file : missing) {
-            text += fmt::format("{:<22} {}\n", "", how_to_get_weights(file, weights));
+            text += fmt::format("{:<22} {}\n", "", how_to_get_weights(file, options.weights));
         }
         list.push_back({{"name", name},
                         {"title", m->title},
                         {"source", m->source},
                         {"weights", m->weight_files},
-                        {"missing", missing}});
+                        {"missing", missing},
+                        {"options", m->options}});
     }
     return {text, [list] { return list; }};
 }
@@ -311,7 +266,10 @@ int run(int argc, char** argv) {
         ->type_name("NAME,...");
     add_metric_options(app, main_job.metrics, main_job.metric);
     app.add_option("--out", main_job.out, "folder of the results")->type_name("DIR");
-    add_method_options(app, main_job.method);
+    MethodArguments main_arguments{main_job.method, {}, {}};
+    add_method_options(app, main_arguments);
+    main_arguments.of_methods.push_back(add_dump(
+        app, main_job.dump, ", with several methods or sets in folders as --out has them"));
     add_published(app, main_job.published, main_job.table);
     app.add_flag("--restart", main_job.restart, "throw earlier results of these runs away");
     std::string shard = "1/1";
@@ -342,8 +300,7 @@ int run(int argc, char** argv) {
         ->required();
     sub_stats->add_option("--out", stats_job.out, "file to write (safetensors)")->required();
     add_weight_options(*sub_stats, stats_job.metric.weights);
-    add_choice(*sub_stats, "--metric-precision", stats_job.metric.compute.precision,
-               metric_precisions, "arithmetic of the network");
+    add_metric_precision(*sub_stats, stats_job.metric);
     sub_stats->footer(
         "Example:\n  ultrasr-bench fid-stats DIV2K/HR --out div2k_hr.safetensors\n"
         "  ultrasr-bench score --sr results/ --metrics fid --fid-stats div2k_hr.safetensors");
@@ -358,10 +315,37 @@ int run(int argc, char** argv) {
     sub_restore->add_option("--in", restore_job.in, "a picture or a folder")->required();
     sub_restore->add_option("--out", restore_job.out, "folder of the results")->required();
     sub_restore->add_flag("--restart", restore_job.restart, "restore pictures that are done again");
-    add_method_options(*sub_restore, restore_job.options);
+    MethodArguments restore_arguments{restore_job.options, {}, {}};
+    add_method_options(*sub_restore, restore_arguments);
+    restore_arguments.of_methods.push_back(add_dump(*sub_restore, restore_job.dump, ""));
     sub_restore->footer(
         "Example:\n  ultrasr-bench restore --method realesrgan-x4plus --scale 8 --in photo.png "
-        "--out out");
+        "--out out\n"
+        "  ultrasr-bench restore --method sdd --model student/ --scale 10 --in LR/ --out out");
+
+    // profile
+    ProfileOptions profile_job;
+    std::vector<std::string> profile_methods_given;
+    CLI::App* sub_profile = app.add_subcommand(
+        "profile", "Measure methods: parameters, multiply-adds, seconds by part, memory.");
+    sub_profile->add_option("--method", profile_methods_given, "names, comma-separated")
+        ->required()
+        ->type_name("NAME,...");
+    sub_profile->add_option("--size", profile_job.size, "side of the restored picture, pixels")
+        ->check(CLI::Range(1, 1 << 15))
+        ->capture_default_str();
+    sub_profile->add_option("--scale", profile_job.scale, "HR pixels per LR pixel")
+        ->check(CLI::Range(1.0, 64.0))
+        ->capture_default_str();
+    sub_profile->add_option("--runs", profile_job.runs, "timed runs; the median counts")
+        ->check(CLI::Range(1, 1000))
+        ->capture_default_str();
+    sub_profile->add_flag("--published", profile_job.published,
+                          "with the rows of the SDD paper's Table 4");
+    MethodArguments profile_arguments{profile_job.options, {}, {}};
+    add_method_options(*sub_profile, profile_arguments);
+    sub_profile->footer(
+        "Example:\n  ultrasr-bench profile --method sdd --model student/ --size 512 --published");
 
     // table, report, compare
     TableJob table_job;
@@ -412,10 +396,6 @@ int run(int argc, char** argv) {
 
     app.require_subcommand(0, 1);
     return run_tool(app, argc, argv, common, [&](Progress& progress) -> Answer {
-        const auto prepare = [&](MethodOptions& options) {
-            options.device = common.device;
-            options.threads = common.threads;
-        };
         const auto prepare_metrics = [&](MetricOptions& options) {
             options.compute.device = common.device;
             options.compute.threads = common.threads;
@@ -436,12 +416,20 @@ int run(int argc, char** argv) {
             return score(score_job, csv, progress);
         }
         if (*sub_restore) {
-            prepare(restore_job.options);
+            finish_method_options(restore_arguments, common, {restore_job.method});
+            check_dump(restore_job.options, restore_job.dump);
             restore_job.threads = common.threads;
             const std::size_t n = restore_pictures(restore_job, progress);
             return {fmt::format("{} pictures in {}\n", n, restore_job.out.string()), [n] {
                         return Json{{"pictures", n}};
                     }};
+        }
+        if (*sub_profile) {
+            profile_job.methods = split_methods(profile_methods_given);
+            finish_method_options(profile_arguments, common, profile_job.methods);
+            const auto measured = profile_methods(profile_job, progress);
+            return {profile_text(profile_job, measured),
+                    [profile_job, measured] { return profile_json(profile_job, measured); }};
         }
         if (*sub_table) return table(table_job);
         if (*sub_report) return report(report_job);
@@ -459,17 +447,19 @@ int run(int argc, char** argv) {
                     [result] { return to_json(result); }};
         }
         if (want_metrics) return list_metrics(main_job.method.weights);
-        if (want_methods) return list_methods(main_job.method.weights);
-        prepare(main_job.method);
+        if (want_methods) return list_methods(main_job.method);
+        main_job.methods = split_methods(methods);
+        finish_method_options(main_arguments, common, main_job.methods);
+        check_dump(main_job.method, main_job.dump);
         prepare_metrics(main_job.metric);
         main_job.metric.weights = main_job.method;
-        main_job.methods = split_methods(methods);
         main_job.threads = common.threads;
         main_job.seed = common.seed;
         main_job.shard = parse_shard(shard);
-        main_job.command = portable_command_line(
-            argc, argv,
-            {"--shard", "--merge", "--restart", "--out", "--threads", "--json", "--quiet"});
+        main_job.command =
+            portable_command_line(argc, argv,
+                                  {"--shard", "--merge", "--restart", "--out", "--threads",
+                                   "--json", "--quiet", "--dump", "--dump-taps", "--memory"});
         const Answer answer = bench(main_job, progress);
         write_file(main_job.out / "options.json", dump_json(resolved_options(app)));
         return answer;

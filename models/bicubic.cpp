@@ -25,6 +25,9 @@ class Interpolation final : public Method {
 
     bool parallel_over_images() const override { return true; }
 
+    /// No network.
+    std::optional<Cost> cost(PixelSize, const RestoreRequest&) const override { return Cost{}; }
+
   private:
     Kernel kernel_;
 };
@@ -36,6 +39,7 @@ const MethodInfo bicubic{.name = "bicubic",
                          .title = "Bicubic",
                          .source = "Keys 1981, a = -0.5, antialiased, as Pillow resizes",
                          .weight_files = {},
+                         .options = {},
                          .make = [](const MethodOptions&, const std::string&) -> MethodPtr {
                              return std::make_unique<Interpolation>(Kernel::bicubic);
                          }};
@@ -43,6 +47,7 @@ const MethodInfo lanczos{.name = "lanczos",
                          .title = "Lanczos",
                          .source = "Lanczos with three lobes, antialiased, as Pillow resizes",
                          .weight_files = {},
+                         .options = {},
                          .make = [](const MethodOptions&, const std::string&) -> MethodPtr {
                              return std::make_unique<Interpolation>(Kernel::lanczos3);
                          }};

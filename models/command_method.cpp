@@ -224,6 +224,7 @@ const MethodInfo command_method{
     .source = "command:PROGRAM ... {in} {out} {scale}, started without a shell once a picture",
     .prefix = true,
     .weight_files = {},
+    .options = {},
     .make = [](const MethodOptions& o, const std::string& text) -> MethodPtr {
         return std::make_unique<CommandMethod>(text, o.command_timeout_s);
     }};

@@ -88,6 +88,7 @@ const MethodInfo folder_method{
     .source = "folder:PATH, pictures matched by name",
     .prefix = true,
     .weight_files = {},
+    .options = {},
     .make = [](const MethodOptions& o, const std::string& path) -> MethodPtr {
         return std::make_unique<FolderMethod>(path, o.label);
     }};

@@ -1,7 +1,10 @@
 // A method: what it is called, what it needs, and one restored picture for one LR picture.
 // Contents page of this folder; every entry of models/registry.cpp is of the type MethodInfo.
 #pragma once
+#include <cstdint>
+#include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -12,6 +15,9 @@
 #include "data/base/geometry.h"
 #include "data/compute.h"
 #include "data/image.h"
+#include "models/color_fix.h"
+#include "models/cost.h"
+#include "models/stage_times.h"
 
 namespace ultrasr {
 
@@ -22,11 +28,39 @@ enum class ScalePolicy {
     cascade,  ///< the network twice, then antialiased bicubic to the target size
 };
 
+enum class LatentChoice {
+    mean,   ///< of the encoder's posterior
+    sample  ///< drawn from it
+};
+
+/// What the diffusion methods read. What is empty the method chooses, with `parity` as its official
+/// script does.
+struct DiffusionOptions {
+    std::filesystem::path base;  ///< family in diffusers' layout; empty: WEIGHTS/sd2-1-base
+    /// the method's own file or folder by the row's label, the method's name, or "" for whichever
+    /// asks; none: WEIGHTS/<method>
+    std::map<std::string, std::filesystem::path> models;
+    bool parity = false;                 ///< every choice as the official script makes it
+    std::optional<std::string> prompt;   ///< of all pictures
+    std::filesystem::path prompt_files;  ///< folder of STEM.txt, or a prompt.safetensors
+    std::optional<LatentChoice> latent;
+    std::optional<ColorFix> color_fix;
+    std::optional<Rounding> rounding;
+    std::uint64_t seed = 0;   ///< of sampled latents
+    double memory_gib = 0.0;  ///< do not take more; 0: what the machine has
+    bool dump_taps = false;   ///< RestoreRequest::dump holds the UNet's blocks too
+};
+
 /// One struct for all methods; a method reads what concerns it.
 struct MethodOptions : WeightOptions, ComputeOptions {
     ScalePolicy scale_policy = ScalePolicy::post;
-    int tile = 0;       ///< LR pixels a side; 0 = the whole picture at once
-    int tile_pad = -1;  ///< real pixels around a tile; -1 = the method's receptive radius
+    /// LR pixels a side, for diffusion latents (8 x 8 pixels of the result); 0 = the whole picture
+    /// at once, -1 = as the method likes it: whole, or 96 latents
+    int tile = -1;
+    /// real pixels around a tile, or latents that two tiles share; -1 = as far as the method sees,
+    /// or 32 latents
+    int tile_pad = -1;
+    DiffusionOptions diffusion;
     /// realesr-general-x4v3: 1 the general file alone, 0 the wdn file, between them their mixture;
     /// 0.5 is the official program's default.
     double denoise = 0.5;
@@ -50,6 +84,9 @@ struct RestoreRequest {
     std::string stem;  ///< the picture's name without extension, for methods that look files up
     PixelSize target;  ///< exact size of the result; the HR size where there is one
     Scale scale;       ///< nominal scale of the set
+    StageTimes* times = nullptr;  ///< gets the seconds of the method's parts
+    /// safetensors file for what lies between LR and SR, of methods that have it; empty: none
+    std::filesystem::path dump = {};
 };
 
 class Method {
@@ -66,6 +103,12 @@ class Method {
 
     virtual Provenance provenance() const = 0;
 
+    /// What a picture of that size costs, known before it is restored; empty where nobody can say
+    /// (finished pictures, other programs).
+    virtual std::optional<Cost> cost(PixelSize /*lr*/, const RestoreRequest& /*request*/) const {
+        return std::nullopt;
+    }
+
     /// True when several threads should call restore() at once (one thread inside each call);
     /// false when one call uses all threads.
     virtual bool parallel_over_images() const { return false; }
@@ -81,6 +124,8 @@ struct MethodInfo {
     std::string source;   ///< paper or definition
     bool prefix = false;  ///< true: called as name:ARGUMENT
     std::vector<std::string> weight_files;  ///< what it needs below the weights folder
+    /// options of the command line that change what it does, beside --device and --weights
+    std::vector<std::string> options;
     std::function<MethodPtr(const MethodOptions&, const std::string& argument)> make;
 };
 

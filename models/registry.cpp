@@ -8,10 +8,10 @@
 namespace ultrasr {
 
 extern const MethodInfo bicubic, lanczos, realesrgan_x4plus, realesr_general_x4v3,
-    realesr_animevideov3, bsrgan, folder_method, command_method;
+    realesr_animevideov3, bsrgan, osediff, sdd, folder_method, command_method;
 static const std::array methods{
-    &bicubic, &lanczos,       &realesrgan_x4plus, &realesr_general_x4v3, &realesr_animevideov3,
-    &bsrgan,  &folder_method, &command_method};
+    &bicubic, &lanczos, &realesrgan_x4plus, &realesr_general_x4v3, &realesr_animevideov3, &bsrgan,
+    &osediff, &sdd,     &folder_method,     &command_method};
 
 namespace {
 

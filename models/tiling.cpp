@@ -20,6 +20,19 @@ std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
     return (n + multiple - 1) / multiple * multiple;
 }
 
+/// One run on the network's device.
+at::Tensor run(const UpscaleNet& net, const at::Tensor& rgb) {
+    return within_memory([&] { return net.forward(rgb).to(at::kCPU); },
+                         [&] {
+                             return fmt::format(
+                                 "not enough memory for {} x {} pixels at once; use --tile with a "
+                                 "smaller number",
+                                 rgb.size(3), rgb.size(2));
+                         });
+}
+
+}  // namespace
+
 at::Tensor pad_to_multiple(const at::Tensor& rgb, std::int64_t multiple) {
     const std::int64_t down = round_up(rgb.size(2), multiple) - rgb.size(2);
     const std::int64_t right = round_up(rgb.size(3), multiple) - rgb.size(3);
@@ -29,28 +42,18 @@ at::Tensor pad_to_multiple(const at::Tensor& rgb, std::int64_t multiple) {
                     : at::replication_pad2d(rgb, {0, right, 0, down});
 }
 
-/// One run on the network's device; lack of memory becomes an Error that says what to do.
-at::Tensor run(const UpscaleNet& net, const at::Tensor& rgb) {
-    const auto too_large = [&]() {
-        fail(Fault::device,
-             "not enough memory for {} x {} pixels at once; use --tile with a smaller number",
-             rgb.size(3), rgb.size(2));
-    };
+at::Tensor within_memory(const std::function<at::Tensor()>& work,
+                         const std::function<std::string()>& sentence) {
     try {
-        return net.forward(rgb).to(at::kCPU);
+        return work();
     } catch (const c10::OutOfMemoryError&) {
-        too_large();
     } catch (const std::bad_alloc&) {
-        too_large();
     } catch (const c10::Error& error) {
         const std::string_view text = error.what_without_backtrace();
-        if (text.find("allocate memory") != std::string_view::npos) too_large();
-        throw;
+        if (text.find("allocate memory") == std::string_view::npos) throw;
     }
-    return {};
+    fail(Fault::device, "{}", sentence());
 }
-
-}  // namespace
 
 at::Tensor run_tiled(const UpscaleNet& net, const at::Tensor& rgb, const TileOptions& options) {
     const c10::InferenceMode guard;

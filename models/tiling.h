@@ -2,6 +2,10 @@
 #pragma once
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <functional>
+#include <string>
+
 #include "models/upscale_net.h"
 
 namespace ultrasr {
@@ -10,6 +14,14 @@ struct TileOptions {
     int tile = 0;  ///< LR pixels a side; 0 = the whole picture at once
     int pad = -1;  ///< real pixels around a tile, where the picture has them; -1 = receptive radius
 };
+
+/// Grows both sides to multiples at the bottom and the right: by reflection, or by repetition of
+/// the last pixel where the picture is too small to reflect. rgb: N x C x H x W.
+at::Tensor pad_to_multiple(const at::Tensor& rgb, std::int64_t multiple);
+
+/// Calls work(); lack of memory, on a CPU or a GPU, becomes Error(device) with that sentence.
+at::Tensor within_memory(const std::function<at::Tensor()>& work,
+                         const std::function<std::string()>& sentence);
 
 /// Runs the network over the picture, whole or in tiles, and joins the cores of the tiles.
 ///

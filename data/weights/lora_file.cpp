@@ -103,7 +103,8 @@ class Settings {
   public:
     /// prefix  "unet." for diffusers' metadata, which joins the settings of all components
     Settings(Json json, std::string prefix) : json_(std::move(json)), prefix_(std::move(prefix)) {
-        for (const char* key : {"use_dora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out"}) {
+        for (const char* key :
+             {"use_dora", "use_qalora", "use_bdlora", "lora_bias", "fan_in_fan_out"}) {
             require(!truth(key), "{} is true in its settings, which is not supported", key);
         }
         const Json* type = find("peft_type");

@@ -6,6 +6,7 @@
 #include "data/weights/checkpoint.h"
 #include "tests/cli/disk.h"
 #include "tests/cli/program.h"
+#include "tests/data/tensor_values.h"
 #include "tests/test.h"
 
 using namespace ultrasr;
@@ -37,8 +38,12 @@ Json entry_of(const Ended& ended, const std::string& file) {
 
 TEST_SUITE("cli") {
     TEST_CASE("ultrasr-weights --help: an example, and every sub-command with its own") {
-        for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
-                 {"--help"}, {"inspect", "--help"}, {"convert", "--help"}, {"check", "--help"}}) {
+        for (const std::vector<std::string>& words :
+             std::vector<std::vector<std::string>>{{"--help"},
+                                                   {"inspect", "--help"},
+                                                   {"convert", "--help"},
+                                                   {"merge-lora", "--help"},
+                                                   {"check", "--help"}}) {
             const Ended help = weights(words);
             CHECK(help.exit == 0);
             CHECK(holds(help.out, "Example:\n  ultrasr-weights"));
@@ -128,6 +133,78 @@ TEST_SUITE("cli") {
         fs::copy_file(checkpoint("types.pth"), out);
         CHECK(weights({"convert", out, out}).exit == 2);
         CHECK(sha256_of_file(out) == sha256_of_file(checkpoint("types.pth")));
+    }
+
+    TEST_CASE("ultrasr-weights convert: memory does not grow with the file") {
+        const test::TemporaryFolder folder;
+        const fs::path from = folder.path() / "large.safetensors";
+        const std::vector<float> values(1 << 20, 1.0f);
+        std::vector<TensorHead> heads;
+        for (int i = 0; i < 48; ++i) heads.push_back({std::to_string(i), Dtype::f32, {1 << 20}});
+        stream_safetensors(from, heads, [&](std::size_t, const TakeBytes& take) {
+            take(std::as_bytes(std::span(values)));
+        });
+        const std::string out = (folder.path() / "out.safetensors").string();
+        const long small = weights({"convert", checkpoint("state_dict.pth"), out}).peak_kib;
+        for (const char* type : {"keep", "f16"}) {
+            const Ended large = weights({"convert", from.string(), out, "--dtype", type});
+            CHECK(large.exit == 0);
+            CHECK(large.peak_kib < small + 40 * 1024);  // of 192 MiB
+        }
+    }
+
+    TEST_CASE("ultrasr-weights merge-lora: a file with a LoRA merged into it") {
+        // Numbers that every step holds exactly
+        const test::TemporaryFolder folder;
+        const std::vector<float> w{1, 2, 3, 4, 5, 6}, a{1, 0, -1}, b{8, 16}, bias{1, 1};
+        const auto view = [](const std::string& name, std::vector<std::int64_t> shape,
+                             const std::vector<float>& values) {
+            return TensorView{.name = name,
+                              .dtype = Dtype::f32,
+                              .shape = std::move(shape),
+                              .bytes = std::as_bytes(std::span(values))};
+        };
+        const auto path = [&](const char* name) { return (folder.path() / name).string(); };
+        write_safetensors(path("base.safetensors"),
+                          std::vector{view("m.weight", {2, 3}, w), view("m.bias", {2}, bias)});
+        write_safetensors(
+            path("lora.safetensors"),
+            std::vector{view("m.lora_A.weight", {1, 3}, a), view("m.lora_B.weight", {2, 1}, b)});
+        const Ended merged =
+            weights({"merge-lora", path("base.safetensors"), path("lora.safetensors"),
+                     path("out.safetensors"), "--dtype", "bf16", "--scale", "0.5", "--json"});
+        REQUIRE(merged.exit == 0);
+        const Json component = parse_json(merged.out, "merge").at("components").at(0);
+        CHECK(component.at("merged") == 1);
+        CHECK(component.at("tensor_count") == 2);
+        const Checkpoint out = read_checkpoint(path("out.safetensors"));
+        CHECK(out.find("m.weight")->dtype == Dtype::bf16);
+        CHECK(test::values_of(*out.find("m.weight")) == std::vector<double>{5, 2, -1, 12, 5, -2});
+        CHECK(test::values_of(*out.find("m.bias")) == std::vector<double>{1, 1});
+
+        // Refusals, and nothing left behind
+        const auto refused = [&](const std::vector<std::string>& words) {
+            std::vector<std::string> all{"merge-lora"};
+            all.insert(all.end(), words.begin(), words.end());
+            return weights(all);
+        };
+        const Ended other =
+            refused({path("base.safetensors"), path("base.safetensors"), path("x")});
+        CHECK(other.exit == 3);
+        CHECK(holds(other.err, "holds no LoRA"));
+        write_safetensors(
+            path("lora2.safetensors"),
+            std::vector{view("n.lora_A.weight", {1, 3}, a), view("n.lora_B.weight", {2, 1}, b)});
+        const Ended missing =
+            refused({path("base.safetensors"), path("lora2.safetensors"), path("x")});
+        CHECK(missing.exit == 3);
+        CHECK(holds(missing.err, "changes: n; they belong to different models"));
+        CHECK(
+            refused({path("base.safetensors"), path("lora.safetensors"), path("base.safetensors")})
+                .exit == 2);
+        CHECK(refused({path("none"), path("lora.safetensors"), path("x")}).exit == 3);
+        CHECK(refused({folder.path().string(), path("lora.safetensors"), path("x")}).exit == 3);
+        CHECK(test::files_in(folder.path()).size() == 4);
     }
 
     TEST_CASE("ultrasr-weights check: lists every known file and its state, and ends with 0") {
