@@ -75,8 +75,9 @@ TEST_SUITE("property") {
                 CAPTURE(device.str());
                 CAPTURE(name);
                 // 7.3 allows 2e-3 for Stable Diffusion's weights; these random ones magnify
-                // rounding, and diffusers in float16 is off by 2.9e-3 and 5.7e-3
-                const double most = 1.15 * c.at("fp16_rms").get<double>();
+                // rounding: diffusers in float16 is off by 2.9e-3 and 5.7e-3, and sums
+                // in another order (AVX2, a GPU) by as much again in parts
+                const double most = 1.5 * c.at("fp16_rms").get<double>();
                 const auto t = c.at("t").get<std::int64_t>();
                 const at::Tensor z = test::golden_input(c, "z").to(device);
                 const at::Tensor context = test::golden_input(c, "ctx").to(device);
@@ -109,7 +110,7 @@ TEST_SUITE("property") {
                 attach_lora(exact_table, lora, exact, "the UNet");
                 const at::Tensor changed = exact_adapted.forward(z, t, context);
                 CHECK(relative_rms(changed, expected) > 1e-2);
-                CHECK(relative_rms(adapted.forward(z, t, context), changed) < 1.5 * most);
+                CHECK(relative_rms(adapted.forward(z, t, context), changed) < 2.0 * most);
                 // Timestep and prompt folded in
                 if (context.size(0) > 1) continue;
                 net.fix_timestep(t);

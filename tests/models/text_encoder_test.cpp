@@ -231,9 +231,11 @@ TEST_SUITE("property") {
         for (const char* act : {"gelu", "quick_gelu"}) {
             const TextEncoderConfig config = golden_config(act);
             const at::Tensor exact = generated(config)(golden_prompts());
-            for (const bool emulated : {false, true}) {
-                const at::Tensor rounded = generated(
-                    config, {.dtype = at::kBFloat16, .emulated = emulated})(golden_prompts());
+            // As this processor can, which may be emulated, and emulated
+            Placement bf16 = place(ComputeOptions{.precision = Precision::bf16});
+            for (const bool emulated : {bf16.emulated, true}) {
+                bf16.emulated = emulated;
+                const at::Tensor rounded = generated(config, bf16)(golden_prompts());
                 CHECK((rounded.scalar_type() == at::kBFloat16));
                 const at::Tensor error = rounded.to(at::kFloat) - exact;
                 const double rms =
