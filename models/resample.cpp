@@ -26,6 +26,16 @@ double sinc(double x) {
 
 double lanczos3(double x) { return -3.0 <= x && x < 3.0 ? sinc(x) * sinc(x / 3.0) : 0.0; }
 
+}  // namespace
+
+double kernel_value(Kernel kernel, double x) {
+    return kernel == Kernel::bicubic ? keys(x) : lanczos3(x);
+}
+
+double kernel_radius(Kernel kernel) { return kernel == Kernel::bicubic ? 2.0 : 3.0; }
+
+namespace {
+
 /// The taps of every output position along one axis.
 struct Taps {
     std::vector<int> first;       ///< per output: its first input
@@ -39,7 +49,7 @@ struct Taps {
 Taps make_taps(int n, int m, Kernel kernel) {
     const double s = static_cast<double>(n) / m;
     const double f = std::max(s, 1.0);
-    const double radius = (kernel == Kernel::bicubic ? 2.0 : 3.0) * f;
+    const double radius = kernel_radius(kernel) * f;
     Taps taps;
     taps.most = 2 * static_cast<int>(std::ceil(radius)) + 1;
     taps.weights.resize(static_cast<std::size_t>(m) * static_cast<std::size_t>(taps.most));
@@ -51,7 +61,7 @@ Taps make_taps(int n, int m, Kernel kernel) {
         double sum = 0.0;
         for (int t = begin; t < end; ++t) {
             const double x = (t - c + 0.5) / f;
-            w[t - begin] = kernel == Kernel::bicubic ? keys(x) : lanczos3(x);
+            w[t - begin] = kernel_value(kernel, x);
             sum += w[t - begin];
         }
         for (int t = begin; t < end; ++t) w[t - begin] /= sum;

@@ -9,6 +9,10 @@ enum class Kernel {
     lanczos3,  ///< sinc(x) sinc(x / 3), 6 taps
 };
 
+/// The kernel at distance x, and beyond which distance it is zero; both of the unstretched kernel.
+double kernel_value(Kernel kernel, double x);
+double kernel_radius(Kernel kernel);
+
 /// Resizes to any size.
 ///
 /// Pixel centres at i + 0.5 on both grids; a shrinking axis widens the kernel by its factor

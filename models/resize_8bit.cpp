@@ -8,7 +8,6 @@
 #include <array>
 #include <cmath>
 #include <cstdint>
-#include <numbers>
 #include <vector>
 
 #include "data/base/error.h"
@@ -20,22 +19,6 @@ using Level = std::uint8_t;
 
 constexpr int weight_bits = 22;  // 32, less 8 of a level, less 2 for sums outside [0,255]
 
-double keys(double x) {
-    constexpr double a = -0.5;
-    x = std::abs(x);
-    if (x < 1.0) return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
-    if (x < 2.0) return (((x - 5.0) * x + 8.0) * x - 4.0) * a;
-    return 0.0;
-}
-
-double sinc(double x) {
-    if (x == 0.0) return 1.0;
-    x *= std::numbers::pi;
-    return std::sin(x) / x;
-}
-
-double lanczos3(double x) { return -3.0 <= x && x < 3.0 ? sinc(x) * sinc(x / 3.0) : 0.0; }
-
 /// Where one output position looks, and how much, in units of 2^-22.
 struct Taps {
     int first = 0;
@@ -45,7 +28,7 @@ struct Taps {
 std::vector<Taps> taps_of(int in, int out, Kernel kernel) {
     const double scale = static_cast<double>(in) / out;
     const double stretch = std::max(scale, 1.0);
-    const double support = (kernel == Kernel::bicubic ? 2.0 : 3.0) * stretch;
+    const double support = kernel_radius(kernel) * stretch;
     std::vector<Taps> all(static_cast<std::size_t>(out));
     std::vector<double> exact;
     for (int i = 0; i < out; ++i) {
@@ -57,7 +40,7 @@ std::vector<Taps> taps_of(int in, int out, Kernel kernel) {
         double sum = 0.0;
         for (int t = taps.first; t < last; ++t) {
             const double x = (t - centre + 0.5) * (1.0 / stretch);
-            exact.push_back(kernel == Kernel::bicubic ? keys(x) : lanczos3(x));
+            exact.push_back(kernel_value(kernel, x));
             sum += exact.back();
         }
         for (const double w : exact) {
