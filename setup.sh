@@ -60,7 +60,7 @@ install_packages() {
     if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
         fail 3 "setup.sh installs packages on Debian and Ubuntu only; here install g++ 11 or newer, CMake, \
 Ninja, Python 3 with venv, and the development files of OpenCV 4, oneTBB, fmt, doctest, CLI11, \
-nlohmann-json, libpng, zlib, TurboJPEG, OpenSSL, HDF5, Exiv2, LibRaw and yaml-cpp yourself, then use cmake --preset release."
+nlohmann-json, libpng, zlib, TurboJPEG, OpenSSL, HDF5, Exiv2, LibRaw, yaml-cpp and utf8proc yourself, then use cmake --preset release."
     fi
     found=$'\n'$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)$'\n'
     for package in "${packages[@]}"; do
