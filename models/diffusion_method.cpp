@@ -3,13 +3,11 @@
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/clamp.h>
-#include <ATen/ops/empty.h>
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
-#include <numbers>
 #include <set>
 
 #include "data/base/error.h"
@@ -17,12 +15,11 @@
 #include "data/file.h"
 #include "data/tensor.h"
 #include "data/weights/weight_store.h"
-#include "models/diffusers_folder.h"
+#include "models/normal_noise.h"
 #include "models/one_step_memory.h"
 #include "models/resize_8bit.h"
 #include "models/text/prompt.h"
-#include "models/text/text_encoder.h"
-#include "models/text/tokenizer.h"
+#include "models/text/prompt_reader.h"
 #include "models/tiling.h"
 
 namespace ultrasr {
@@ -44,46 +41,6 @@ std::uint64_t number_of(std::string_view text) {
 
 // ---- prompts ----
 
-/// Text encoder and tokenizer of a family, float32.
-class PromptReader {
-  public:
-    PromptReader(const fs::path& base, const c10::Device& device)
-        : PromptReader(open_family(base), device) {}
-
-    std::vector<std::int64_t> tokens(const std::string& text) const {
-        return tokenizer_.encode(text);
-    }
-
-    /// 1 x 77 x width, float32
-    at::Tensor states(std::vector<std::int64_t> tokens) const {
-        const c10::InferenceMode guard;
-        return encoder_({std::move(tokens)}).to(at::kFloat);
-    }
-
-    const std::vector<WeightRecord>& records() const { return records_; }
-    const TextEncoderConfig& config() const { return encoder_.config(); }
-
-  private:
-    PromptReader(const FamilyFolder& family, const c10::Device& device)
-        : PromptReader(read_model_folder(family.text_encoder, "model"), family.tokenizer, device) {}
-    PromptReader(ModelFiles files, const fs::path& tokenizer, const c10::Device& device)
-        : tokenizer_(Tokenizer::from_folder(tokenizer)),
-          records_(files.records),
-          encoder_(load(std::move(files), device)) {}
-
-    static TextEncoder load(ModelFiles files, const c10::Device& device) {
-        StateDict weights(std::move(files.tensors), files.what);
-        TextEncoder encoder(weights, TextEncoderConfig::from_json(files.config, files.what),
-                            {.device = device, .inference_only = true});
-        weights.finish();
-        return encoder;
-    }
-
-    Tokenizer tokenizer_;
-    std::vector<WeightRecord> records_;
-    TextEncoder encoder_;
-};
-
 /// One hash of all prompt files of a folder: another text makes another run.
 std::string hash_of_prompts(const fs::path& folder) {
     std::error_code ignored;
@@ -101,23 +58,6 @@ std::string hash_of_prompts(const fs::path& folder) {
         all += fmt::format("{} {}\n", file.filename().string(), sha256_of_file(file));
     }
     return fmt::format("{:016x}", number_of(all));
-}
-
-// ---- noise ----
-
-/// Standard normal numbers by seed and picture alone. Box and Muller 1958.
-at::Tensor normal_noise(at::IntArrayRef shape, std::uint64_t seed, const std::string& stem) {
-    Rng rng(seed, number_of(stem));
-    at::Tensor noise = at::empty(shape, at::kFloat);
-    float* out = noise.mutable_data_ptr<float>();
-    const std::int64_t n = noise.numel();
-    for (std::int64_t i = 0; i < n; i += 2) {
-        const double radius = std::sqrt(-2.0 * std::log(1.0 - rng.uniform()));
-        const double angle = 2.0 * std::numbers::pi * rng.uniform();
-        out[i] = static_cast<float>(radius * std::cos(angle));
-        if (i + 1 < n) out[i + 1] = static_cast<float>(radius * std::sin(angle));
-    }
-    return noise;
 }
 
 // ---- dump ----
@@ -209,8 +149,9 @@ class DiffusionMethod final : public Method {
         return {padded(size.width), padded(size.height)};
     }
     at::Tensor noise(at::IntArrayRef shape, const std::string& stem) const {
-        return recipe_.noise ? recipe_.noise(shape, stem)
-                             : normal_noise(shape, options_.diffusion.seed, stem);
+        if (recipe_.noise) return recipe_.noise(shape, stem);
+        Rng rng(options_.diffusion.seed, number_of(stem));
+        return normal_noise(shape, rng);
     }
     void take_prompt(const std::optional<fs::path>& beside, const fs::path& base);
     void fix_prompt(const PromptEmbedding& embedding, const std::string& said) {

@@ -5,8 +5,10 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/cos.h>
 #include <ATen/ops/exp.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/sin.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <cmath>
@@ -88,16 +90,20 @@ void tell(const Taps& taps, const std::string& name, const at::Tensor& value) {
     if (taps) taps(name, value);
 }
 
-/// The sinusoids of a timestep, 1 x width. Vaswani et al. 2017; computed in float32 as diffusers
-/// does.
-at::Tensor sinusoids(std::int64_t t, std::int64_t width, const UNetConfig& config) {
+/// The sinusoids of timesteps, [N] float32, as N x width. Vaswani et al. 2017; computed in float32
+/// as diffusers does.
+at::Tensor sinusoids(const at::Tensor& t, std::int64_t width, const UNetConfig& config) {
     const std::int64_t half = width / 2;
     const at::Tensor f =
         at::exp(-std::log(10000.0) * at::arange(half, at::TensorOptions().dtype(at::kFloat)) /
                 (static_cast<double>(half) - config.freq_shift));
-    const at::Tensor angle = (static_cast<double>(t) * f).unsqueeze(0);
+    const at::Tensor angle = t.unsqueeze(1) * f;
     return config.flip_sin_to_cos ? at::cat({at::cos(angle), at::sin(angle)}, 1)
                                   : at::cat({at::sin(angle), at::cos(angle)}, 1);
+}
+
+at::Tensor one_timestep(std::int64_t t) {
+    return at::full({1}, t, at::TensorOptions().dtype(at::kFloat));
 }
 
 }  // namespace
@@ -111,11 +117,14 @@ struct UNet::Net {
     std::vector<Level> down_blocks, up_blocks;
     Level mid_block;
     StripConv tail;  ///< conv_norm_out, SiLU, conv_out
+    BlockRunner runner;
 
     Net(const Builder& builder, const UNetConfig& c);
-    at::Tensor silu_time(std::int64_t t, const Taps& taps) const;
-    at::Tensor level(const Level& level, std::size_t i, at::Tensor h, const at::Tensor& time,
-                     const at::Tensor& context, const Taps& taps, const std::string& name) const;
+    at::Tensor silu_time(const at::Tensor& t, const Taps& taps) const;
+
+    /// Resnet j of a level and its transformer. h is given away. key: the level's name, for taps.
+    at::Tensor unit(const Level& level, std::size_t j, at::Tensor h, const at::Tensor& time,
+                    const at::Tensor& prompt, const Taps& taps, const std::string& key) const;
 };
 
 UNet::Net::Net(const Builder& builder, const UNetConfig& c)
@@ -202,7 +211,29 @@ UNet::Net::Net(const Builder& builder, const UNetConfig& c)
         AdaptedConv(exact_builder, "conv_out", c.out_channels, width, 3, same), at::kFloat);
 }
 
-at::Tensor UNet::Net::silu_time(std::int64_t t, const Taps& taps) const {
+at::Tensor UNet::Net::unit(const Level& level, std::size_t j, at::Tensor h, const at::Tensor& time,
+                           const at::Tensor& prompt, const Taps& taps,
+                           const std::string& key) const {
+    const ResnetBlock* resnet = &level.resnets[j];
+    const Transformer2d* attention = j < level.attentions.size() ? &level.attentions[j] : nullptr;
+    if (runner && !taps && c10::GradMode::is_enabled()) {
+        const Block block = [resnet, attention](at::ArrayRef<at::Tensor> in) {
+            const at::Tensor x = (*resnet)(in[0].clone(), in[1]);
+            return attention ? (*attention)(x, in[2], {}, "") : x;
+        };
+        return runner(block, {std::move(h), time, prompt});
+    }
+    h = (*resnet)(std::move(h), time);
+    if (taps) taps(fmt::format("{}.resnets.{}", key, j), h);
+    if (attention) {
+        const std::string name = taps ? fmt::format("{}.attentions.{}", key, j) : "";
+        h = (*attention)(h, prompt, taps, name);
+        tell(taps, name, h);
+    }
+    return h;
+}
+
+at::Tensor UNet::Net::silu_time(const at::Tensor& t, const Taps& taps) const {
     if (!time_1) return {};
     const at::Tensor waves =
         sinusoids(t, config.block_out_channels.front(), config).to(placement.device);
@@ -228,7 +259,7 @@ Shapes UNet::tensor_shapes(const UNetConfig& config) {
 }
 
 void UNet::fix_timestep(std::int64_t t) {
-    const at::Tensor time = net_->silu_time(t, {});
+    const at::Tensor time = net_->silu_time(one_timestep(t), {});
     const auto fix = [&](std::vector<ResnetBlock>& resnets) {
         for (ResnetBlock& resnet : resnets) resnet.fix_time(time);
     };
@@ -250,7 +281,14 @@ void UNet::fix_prompt(const at::Tensor& context) {
     net_->fixed_prompt = true;
 }
 
+void UNet::run_blocks_by(BlockRunner runner) { net_->runner = std::move(runner); }
+
 at::Tensor UNet::forward(const at::Tensor& z, std::int64_t t, const at::Tensor& context,
+                         const Taps& taps) const {
+    return forward(z, one_timestep(t), context, taps);
+}
+
+at::Tensor UNet::forward(const at::Tensor& z, const at::Tensor& t, const at::Tensor& context,
                          const Taps& taps) const {
     const Net& net = *net_;
     require(z.dim() == 4 && z.size(1) == net.config.in_channels,
@@ -258,7 +296,9 @@ at::Tensor UNet::forward(const at::Tensor& z, std::int64_t t, const at::Tensor& 
             z.dim() == 4 ? z.size(1) : 0);
     const at::Tensor prompt =
         net.fixed_prompt ? at::Tensor() : context.to(net.placement.device, net.placement.dtype);
-    const at::Tensor time = net.silu_time(t, taps);
+    require(t.dim() == 1 && (t.size(0) == 1 || t.size(0) == z.size(0)),
+            "{} timesteps for {} latents", t.numel(), z.size(0));
+    const at::Tensor time = net.silu_time(t.to(at::kCPU, at::kFloat), taps);
 
     at::Tensor h = net.conv_in(to_activation(z, net.exact));
     tell(taps, "conv_in", h);
@@ -269,13 +309,7 @@ at::Tensor UNet::forward(const at::Tensor& z, std::int64_t t, const at::Tensor& 
         const Level& block = net.down_blocks[i];
         const std::string key = taps ? fmt::format("down_blocks.{}", i) : "";
         for (std::size_t j = 0; j < block.resnets.size(); ++j) {
-            h = block.resnets[j](h.clone(), time);
-            if (taps) taps(fmt::format("{}.resnets.{}", key, j), h);
-            if (!block.attentions.empty()) {
-                const std::string name = taps ? fmt::format("{}.attentions.{}", key, j) : "";
-                h = block.attentions[j](h, prompt, taps, name);
-                tell(taps, name, h);
-            }
+            h = net.unit(block, j, h.clone(), time, prompt, taps, key);
             skips.push_back(h);
         }
         if (block.down) {
@@ -286,12 +320,8 @@ at::Tensor UNet::forward(const at::Tensor& z, std::int64_t t, const at::Tensor& 
         tell(taps, key, h);
     }
 
-    h = net.mid_block.resnets[0](h.clone(), time);
-    tell(taps, "mid_block.resnets.0", h);
-    h = net.mid_block.attentions[0](h, prompt, taps, "mid_block.attentions.0");
-    tell(taps, "mid_block.attentions.0", h);
-    h = net.mid_block.resnets[1](h, time);
-    tell(taps, "mid_block.resnets.1", h);
+    h = net.unit(net.mid_block, 0, h.clone(), time, prompt, taps, "mid_block");
+    h = net.unit(net.mid_block, 1, std::move(h), time, prompt, taps, "mid_block");
     tell(taps, "mid_block", h);
 
     for (std::size_t i = 0; i < net.up_blocks.size(); ++i) {
@@ -300,13 +330,7 @@ at::Tensor UNet::forward(const at::Tensor& z, std::int64_t t, const at::Tensor& 
         for (std::size_t j = 0; j < block.resnets.size(); ++j) {
             h = at::cat({h, skips.back()}, 1).contiguous(at::MemoryFormat::ChannelsLast);
             skips.pop_back();
-            h = block.resnets[j](std::move(h), time);
-            if (taps) taps(fmt::format("{}.resnets.{}", key, j), h);
-            if (!block.attentions.empty()) {
-                const std::string name = taps ? fmt::format("{}.attentions.{}", key, j) : "";
-                h = block.attentions[j](h, prompt, taps, name);
-                tell(taps, name, h);
-            }
+            h = net.unit(block, j, std::move(h), time, prompt, taps, key);
         }
         if (block.up) {
             // To the size of what the way down left; odd sizes do not double

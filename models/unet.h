@@ -9,6 +9,7 @@
 
 #include "data/base/json.h"
 #include "models/layers/adapted.h"
+#include "models/layers/block_runner.h"
 #include "models/layers/taps.h"
 
 namespace ultrasr {
@@ -57,6 +58,14 @@ class UNet {
     /// returns  N x out_channels x h x w, float32
     at::Tensor forward(const at::Tensor& z, std::int64_t t, const at::Tensor& context,
                        const Taps& taps = {}) const;
+
+    /// The same with a timestep for each latent: [N], any type.
+    at::Tensor forward(const at::Tensor& z, const at::Tensor& t, const at::Tensor& context,
+                       const Taps& taps = {}) const;
+
+    /// Where gradients are recorded and nobody listens in, every resnet with its transformer is a
+    /// block of the runner.
+    void run_blocks_by(BlockRunner runner);
 
     /// Folds a constant timestep into the biases it ends in. Exact up to rounding.
     void fix_timestep(std::int64_t t);

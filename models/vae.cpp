@@ -3,6 +3,7 @@
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/clamp.h>
 #include <ATen/ops/exp.h>
+#include <c10/core/GradMode.h>
 #include <fmt/format.h>
 
 #include <optional>
@@ -136,8 +137,16 @@ struct Vae::Net {
     Middle decoder_middle;
     std::vector<Level> up_blocks;
     StripConv decoder_tail;
+    BlockRunner runner;
 
     Net(const Builder& builder, const VaeConfig& c);
+
+    /// h is given away.
+    at::Tensor run(const ResnetBlock& resnet, at::Tensor h, const Taps& taps) const {
+        if (!runner || taps || !c10::GradMode::is_enabled()) return resnet(std::move(h));
+        return runner([&resnet](at::ArrayRef<at::Tensor> in) { return resnet(in[0].clone()); },
+                      {std::move(h)});
+    }
 };
 
 Vae::Net::Net(const Builder& builder, const VaeConfig& c)
@@ -214,6 +223,8 @@ Vae::~Vae() = default;
 Vae::Vae(Vae&&) noexcept = default;
 Vae& Vae::operator=(Vae&&) noexcept = default;
 
+void Vae::run_blocks_by(BlockRunner runner) { net_->runner = std::move(runner); }
+
 const VaeConfig& Vae::config() const { return net_->config; }
 
 Shapes Vae::tensor_shapes(const VaeConfig& config) {
@@ -235,7 +246,7 @@ Posterior Vae::encode(const at::Tensor& rgb, const Taps& taps) const {
         const Level& block = net.down_blocks[i];
         const std::string key = taps ? fmt::format("encoder.down_blocks.{}", i) : "";
         for (std::size_t j = 0; j < block.resnets.size(); ++j) {
-            h = block.resnets[j](std::move(h));
+            h = net.run(block.resnets[j], std::move(h), taps);
             if (taps) taps(fmt::format("{}.resnets.{}", key, j), h);
         }
         if (block.down) {
@@ -272,7 +283,7 @@ at::Tensor Vae::decode(const at::Tensor& z, const Taps& taps) const {
         const std::string key = taps ? fmt::format("decoder.up_blocks.{}", i) : "";
         for (std::size_t j = 0; j < block.resnets.size(); ++j) {
             const ResnetBlock& resnet = block.resnets[j];
-            h = rows ? resnet.over_rows(*rows) : resnet(std::move(h));
+            h = rows ? resnet.over_rows(*rows) : net.run(resnet, std::move(h), taps);
             rows.reset();
             if (taps) taps(fmt::format("{}.resnets.{}", key, j), h);
         }

@@ -9,6 +9,7 @@
 
 #include "data/base/json.h"
 #include "models/layers/adapted.h"
+#include "models/layers/block_runner.h"
 #include "models/layers/taps.h"
 
 namespace ultrasr {
@@ -63,6 +64,10 @@ class Vae {
     /// z: N x latent_channels x h x w, float32, in the VAE's scale. returns N x 3 x H x W, float32,
     /// about [0,1], not clamped.
     at::Tensor decode(const at::Tensor& z, const Taps& taps = {}) const;
+
+    /// Where gradients are recorded and nobody listens in, every resnet of encoder and decoder is a
+    /// block of the runner.
+    void run_blocks_by(BlockRunner runner);
 
     const VaeConfig& config() const;
 

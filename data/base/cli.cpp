@@ -1,5 +1,6 @@
 #include "data/base/cli.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -105,11 +106,17 @@ class ProgressPrinter {
                               : fmt::format(", {} each", duration(1 / rate));
             text += fmt::format(", {} left", duration(left));
         }
+        if (!step.note.empty()) text += fmt::format("  {}", step.note);
         if (!terminal_) return info("{}", text);
         constexpr std::size_t bar_width = 24;
         const std::size_t filled = step.total ? bar_width * step.done / step.total : 0;
-        write_status_line(fmt::format("[{}{}] {}", std::string(filled, '#'),
-                                      std::string(bar_width - filled, '.'), text));
+        std::string line = fmt::format("[{}{}] {}", std::string(filled, '#'),
+                                       std::string(bar_width - filled, '.'), text);
+        winsize window{};  // a line that wraps could not be overwritten
+        if (ioctl(STDERR_FILENO, TIOCGWINSZ, &window) == 0 && window.ws_col > 1) {
+            line.resize(std::min<std::size_t>(line.size(), window.ws_col - 1U));
+        }
+        write_status_line(line);
     }
 
   private:
@@ -133,6 +140,8 @@ void catch_signals() {
     action.sa_handler = on_signal;
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);
+    // A file that may not grow further (ulimit -f) is a full disk, not a sudden end
+    std::signal(SIGXFSZ, SIG_IGN);
 }
 
 // ---- options ----
@@ -184,6 +193,7 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
         })
         ->group(group);
     app.set_version_flag("--version", std::string(version_text))->group(group);
+    if (app.get_option_no_throw("--config")) return;  // the program reads it in its own way
     app.set_config("--config", "", "JSON or TOML file of options, keys = long names", false)
         ->group(group);
     app.config_formatter(std::make_shared<JsonOrToml>());

@@ -39,7 +39,8 @@ struct ToolVersion {
 };
 ToolVersion tool_version();
 
-/// Adds the common options, parses, runs `work` and turns whatever happens into an exit code.
+/// Adds the common options, parses, runs `work` and turns whatever happens into an exit code. An
+/// app that has an option --config reads that file itself.
 ///
 /// app      with its options bound and an example in its footer
 /// options  receives the common options

@@ -8,10 +8,11 @@ std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free);  // set from a signal handler
 }  // namespace
 
-void Progress::step(std::string_view what, std::size_t done, std::size_t total) {
+void Progress::step(std::string_view what, std::size_t done, std::size_t total,
+                    std::string_view note) {
     if (sink_) {
         const std::lock_guard lock(mutex_);
-        sink_({what, done, total});
+        sink_({what, done, total, note});
     }
     throw_if_interrupted();
 }

@@ -20,6 +20,7 @@ class Progress {
         std::string_view what;
         std::size_t done = 0;
         std::size_t total = 0;
+        std::string_view note = {};  ///< what else is worth seeing now; may change every time
     };
     using Sink = std::function<void(const Step&)>;
 
@@ -27,7 +28,8 @@ class Progress {
     explicit Progress(Sink sink) : sink_(std::move(sink)) {}
 
     /// Reports, then throws Interrupted if the user asked to stop.
-    void step(std::string_view what, std::size_t done, std::size_t total);
+    void step(std::string_view what, std::size_t done, std::size_t total,
+              std::string_view note = {});
 
     /// Throws Interrupted if the user asked to stop.
     static void throw_if_interrupted();

@@ -93,10 +93,17 @@ MaybeTensor maybe(const at::Tensor& tensor) {
     return tensor.defined() ? MaybeTensor(tensor) : std::nullopt;
 }
 
+/// A tensor that is trained stays what it is, so that the layer sees each change of it.
 at::Tensor placed(const at::Tensor& tensor, const Placement& placement) {
-    if (!tensor.defined()) return tensor;
+    if (!tensor.defined() || tensor.requires_grad()) return tensor;
     const at::Tensor rounded = tensor.to(placement.device, placement.dtype);
     return placement.emulated ? rounded.to(at::kFloat) : rounded;
+}
+
+/// Parameters in the type that the layer computes in: those that are trained stay float32.
+at::Tensor as_computed(const at::Tensor& parameter, const at::Tensor& x, bool emulated) {
+    if (!parameter.defined() || !parameter.requires_grad()) return parameter;
+    return emulated ? parameter.to(at::kBFloat16).to(at::kFloat) : parameter.to(x.scalar_type());
 }
 
 constexpr std::array<std::int64_t, 2> no_dilation{1, 1};
@@ -128,7 +135,7 @@ Conv::Conv(const at::Tensor& weight, const at::Tensor& bias, const ConvShape& sh
       shape_(shape),
       out_channels_(weight.size(0)),
       emulated_(placement.emulated) {
-    if (!fuses(placement)) return;
+    if (!fuses(placement) || weight.requires_grad()) return;
     packed_ = std::make_shared<Packed>();
     packed_->origin = weight_;
     packed_->replaces_weight = placement.inference_only;
@@ -166,8 +173,9 @@ at::Tensor Conv::packed_for(const at::Tensor& x) const {
 }
 
 at::Tensor Conv::plain(const at::Tensor& x) const {
-    return at::conv2d(emulated_ ? x.to(at::kFloat) : x, weight_, maybe(bias_), shape_.stride,
-                      shape_.padding, no_dilation, shape_.groups);
+    return at::conv2d(emulated_ ? x.to(at::kFloat) : x, as_computed(weight_, x, emulated_),
+                      maybe(as_computed(bias_, x, emulated_)), shape_.stride, shape_.padding,
+                      no_dilation, shape_.groups);
 }
 
 at::Tensor Conv::operator()(const at::Tensor& x) const {
@@ -217,13 +225,14 @@ Linear::Linear(const at::Tensor& weight, const at::Tensor& bias, const Placement
     : weight_(placed(weight, placement).contiguous()),
       bias_(placed(bias, placement)),
       emulated_(placement.emulated) {
-    if (!fuses(placement)) return;
+    if (!fuses(placement) || weight.requires_grad()) return;
     packed_ = pack_linear_operator()->call(weight_, std::nullopt);
     if (placement.inference_only) weight_.reset();
 }
 
 at::Tensor Linear::plain(const at::Tensor& x) const {
-    return at::linear(emulated_ ? x.to(at::kFloat) : x, weight_, maybe(bias_));
+    return at::linear(emulated_ ? x.to(at::kFloat) : x, as_computed(weight_, x, emulated_),
+                      maybe(as_computed(bias_, x, emulated_)));
 }
 
 at::Tensor Linear::fused(const at::Tensor& x, const char* after) const {
@@ -267,12 +276,19 @@ at::Tensor Linear::mul(const at::Tensor& x, const at::Tensor& other) const {
 
 LayerNorm::LayerNorm(StateDict& weights, const std::string& key, std::int64_t width, double eps,
                      const Placement& placement)
-    : weight_(weights.take(key + ".weight", {width}).to(placement.device, placement.dtype)),
-      bias_(weights.take(key + ".bias", {width}).to(placement.device, placement.dtype)),
-      eps_(eps) {}
+    : weight_(weights.take(key + ".weight", {width})),
+      bias_(weights.take(key + ".bias", {width})),
+      eps_(eps) {
+    for (at::Tensor* parameter : {&weight_, &bias_}) {
+        if (!parameter->requires_grad()) {
+            *parameter = parameter->to(placement.device, placement.dtype);
+        }
+    }
+}
 
 at::Tensor LayerNorm::operator()(const at::Tensor& x) const {
-    return at::layer_norm(x, weight_.sizes(), weight_, bias_, eps_);
+    return at::layer_norm(x, weight_.sizes(), as_computed(weight_, x, false),
+                          as_computed(bias_, x, false), eps_);
 }
 
 // ---- From checkpoints ----

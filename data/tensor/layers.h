@@ -1,6 +1,9 @@
 // The two layers that cost time, convolution and linear, with what follows them fused in. On a CPU
 // they go through oneDNN with weights laid out once for it; with gradients or on a GPU through
 // LibTorch's ordinary operators.
+//
+// Weights that require gradients when a layer takes them are trained: the layer keeps those very
+// tensors, float32 on its device, and computes with what they are at each call.
 #pragma once
 #include <ATen/core/Tensor.h>
 

@@ -19,8 +19,9 @@ void attach_lora(const AdapterTable& table, const LoraSet& adapters, const Place
     fail_on_misfits(what, {{"adapters for modules it has not", unknown}});
     for (const auto& [module, pairs] : adapters) {
         for (LoraPair pair : pairs) {
-            pair.a = pair.a.to(placement.device, placement.dtype);
-            pair.b = pair.b.to(placement.device, placement.dtype);
+            for (at::Tensor* part : {&pair.a, &pair.b}) {
+                if (!part->requires_grad()) *part = part->to(placement.device, placement.dtype);
+            }
             table.at(module)->push_back(std::move(pair));
         }
     }
@@ -61,8 +62,8 @@ AdaptedLinear::AdaptedLinear(const Builder& builder, const std::string& key, std
 at::Tensor AdaptedLinear::extra(const at::Tensor& x) const {
     at::Tensor sum;
     for (const LoraPair& pair : *slot_) {
-        const at::Tensor y =
-            at::linear(at::linear(x, pair.a.flatten(1)), pair.b.flatten(1)) * pair.scale;
+        const at::Tensor narrow = at::linear(x, pair.a.flatten(1).to(x.scalar_type()));
+        const at::Tensor y = at::linear(narrow, pair.b.flatten(1).to(x.scalar_type())) * pair.scale;
         sum = sum.defined() ? sum + y : y;
     }
     return sum;

@@ -18,7 +18,8 @@ using AdapterSlot = std::shared_ptr<std::vector<LoraPair>>;
 /// Every module of a network that can carry adapters, by diffusers' name.
 using AdapterTable = std::map<std::string, AdapterSlot>;
 
-/// Hangs the adapters into the network's modules, beside those that are there.
+/// Hangs the adapters into the network's modules, beside those that are there. Tensors that require
+/// gradients are trained: the modules keep those very tensors, float32 on the placement's device.
 ///
 /// what    the network, for the message
 /// throws  Error(input) that names the first ten modules which the network has not

@@ -9,39 +9,18 @@
 
 #include <algorithm>
 #include <atomic>
-#include <bit>
 #include <cmath>
 
 #include "data/base/error.h"
+#include "models/layers/norm_loops.h"
 #include "models/layers/norm_silu_cuda.h"
+#include "models/layers/norm_silu_gradient.h"
 #include "models/layers/silu.h"
 
 namespace ultrasr {
 namespace {
 
 std::atomic<std::int64_t> strip_bytes_{16 << 20};
-
-// ---- float32 and bf16 alike ----
-
-float load(float x) { return x; }
-float load(at::BFloat16 x) { return std::bit_cast<float>(static_cast<std::uint32_t>(x.x) << 16); }
-
-void store(float y, float& to) { to = y; }
-void store(float y, at::BFloat16& to) {
-    // To nearest, ties to even; a NaN stays one
-    const auto bits = std::bit_cast<std::uint32_t>(y);
-    const std::uint32_t rounded = (bits + 0x7FFFU + ((bits >> 16) & 1U)) >> 16;
-    to.x = static_cast<std::uint16_t>(y != y ? 0x7FC0U : rounded);
-}
-
-template <class Work>
-void with_type(c10::ScalarType type, const Work& work) {
-    if (type == at::kFloat) {
-        work(float{});
-    } else {
-        work(at::BFloat16{});
-    }
-}
 
 // ---- loops ----
 
@@ -259,8 +238,9 @@ GroupNorm2d::GroupNorm2d(StateDict& weights, const std::string& key, std::int64_
             key, channels, groups);
     // A GPU's kernel takes them as they are
     const c10::ScalarType type = placement.device.is_cuda() ? at::kFloat : placement.dtype;
-    weight_ = weight_cpu_.to(placement.device, type);
-    bias_ = bias_cpu_.to(placement.device, type);
+    const bool trained = weight_cpu_.requires_grad();  // then it lies where it is needed
+    weight_ = trained ? weight_cpu_ : weight_cpu_.to(placement.device, type);
+    bias_ = trained ? bias_cpu_ : bias_cpu_.to(placement.device, type);
 }
 
 bool GroupNorm2d::has_loops(const at::Tensor& x) {
@@ -295,18 +275,32 @@ at::Tensor GroupNorm2d::on_gpu(const at::Tensor& x, bool silu, c10::ScalarType o
                            {.groups = groups_, .eps = eps_, .silu = silu, .out = out});
 }
 
+bool GroupNorm2d::needs_gradient(const at::Tensor& x) const {
+    return !needs_no_gradient(x) || !needs_no_gradient(weight_);
+}
+
+at::Tensor GroupNorm2d::with_gradient(const at::Tensor& x, bool silu) const {
+    if (!has_gradient_loops(x)) return silu ? plain_silu(x) : plain(x);
+    return norm_silu_with_gradient(x, weight_cpu_, bias_cpu_,
+                                   {.groups = groups_, .eps = eps_, .silu = silu});
+}
+
 at::Tensor GroupNorm2d::operator()(const at::Tensor& x) const {
+    if (needs_gradient(x)) return with_gradient(x, false);
     if (norm_kernel_takes(x)) return on_gpu(x, false, x.scalar_type());
     return has_loops(x) ? apply_all<false>(x, affine_of(x)) : plain(x);
 }
 
 at::Tensor GroupNorm2d::silu(const at::Tensor& x) const {
+    if (needs_gradient(x)) return with_gradient(x, true);
     if (norm_kernel_takes(x)) return on_gpu(x, true, x.scalar_type());
     return has_loops(x) ? apply_all<true>(x, affine_of(x)) : plain_silu(x);
 }
 
 at::Tensor GroupNorm2d::silu(const at::Tensor& x, c10::ScalarType type) const {
-    if (type == at::kFloat && norm_kernel_takes(x)) return on_gpu(x, true, type);
+    if (type == at::kFloat && needs_no_gradient(weight_) && norm_kernel_takes(x)) {
+        return on_gpu(x, true, type);
+    }
     return silu(x.to(type));
 }
 
@@ -325,8 +319,8 @@ void StripConv::add_to_bias(const at::Tensor& more) {
 
 bool StripConv::in_strips(const at::Tensor& x) const {
     const std::int64_t row = x.size(1) * x.size(3) * bytes_of(x.scalar_type());
-    return strip_bytes_ > 0 && !conv_.adapted() && GroupNorm2d::has_loops(x) &&
-           x.size(2) >= 2 * strip_rows(x.size(2), row);
+    return strip_bytes_ > 0 && !conv_.adapted() && needs_no_gradient(norm_.weight_) &&
+           GroupNorm2d::has_loops(x) && x.size(2) >= 2 * strip_rows(x.size(2), row);
 }
 
 ChannelAffine StripConv::affine_of(const RowSource& x, std::int64_t rows) const {

@@ -70,6 +70,8 @@ class GroupNorm2d {
     void append_affine(const GroupStatistics& statistics, ChannelAffine& affine) const;
     ChannelAffine affine_of(const at::Tensor& x) const;
     at::Tensor on_gpu(const at::Tensor& x, bool silu, c10::ScalarType out) const;
+    bool needs_gradient(const at::Tensor& x) const;
+    at::Tensor with_gradient(const at::Tensor& x, bool silu) const;
 
     at::Tensor weight_, bias_;          ///< of the placement, float32 on a GPU
     at::Tensor weight_cpu_, bias_cpu_;  ///< float32
