@@ -1,0 +1,2 @@
+// Stands in for gloo's header of this name: nothing of it is needed (see context.h).
+#pragma once
