@@ -3,35 +3,14 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "data/markup.h"
+
 namespace ultrasr {
 namespace {
 
 constexpr int columns = 4, cell_width = 250, cell_height = 130, margin = 20, top = 48;
 constexpr int plot_width = 215, plot_height = 64;
 constexpr char source_colour[] = "#2b6cb0", against_colour[] = "#dd6b20";
-
-std::string escaped(const std::string& text) {
-    std::string out;
-    for (const char c : text) {
-        switch (c) {
-            case '&':
-                out += "&amp;";
-                break;
-            case '<':
-                out += "&lt;";
-                break;
-            case '>':
-                out += "&gt;";
-                break;
-            case '"':
-                out += "&quot;";
-                break;
-            default:
-                out += c;
-        }
-    }
-    return out;
-}
 
 double share(const Json& bins, std::size_t i, double total) {
     return total > 0 ? bins[i].get<double>() / total : 0;
@@ -91,19 +70,19 @@ std::string histogram_svg(const Json& quantities, const std::string& source,
         "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
         "<rect x=\"{2}\" y=\"16\" width=\"12\" height=\"12\" fill=\"{3}\" fill-opacity=\"0.75\"/>"
         "<text x=\"{4}\" y=\"27\" font-size=\"13\">{5}</text>\n",
-        width, height, margin, source_colour, margin + 18, escaped(source));
+        width, height, margin, source_colour, margin + 18, escape_markup(source));
     if (!against.empty()) {
         svg += fmt::format(
             "<path d=\"M{} 22 h14\" stroke=\"{}\" stroke-width=\"2\"/><text x=\"{}\" y=\"27\" "
             "font-size=\"13\">{}</text>\n",
-            width / 2, against_colour, width / 2 + 20, escaped(against));
+            width / 2, against_colour, width / 2 + 20, escape_markup(against));
     }
     int i = 0;
     for (const auto& [name, q] : quantities.items()) {
         const int x = margin + i % columns * cell_width, y = top + i / columns * cell_height;
         ++i;
         svg += fmt::format("<text x=\"{}\" y=\"{}\" font-weight=\"600\" font-size=\"{}\">{}</text>",
-                           x, y + 11, name.size() > 22 ? 9 : 11, escaped(name));
+                           x, y + 11, name.size() > 22 ? 9 : 11, escape_markup(name));
         if (q.contains("ks")) {
             svg += fmt::format(
                 "<text x=\"{}\" y=\"{}\" text-anchor=\"end\" fill=\"#555\">KS "

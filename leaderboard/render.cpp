@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "data/markup.h"
 #include "leaderboard/csv.h"
 #include "leaderboard/table_layout.h"
 
@@ -288,19 +289,19 @@ std::string html_cell(const TableCell& cell, const MetricHead& head) {
             s.count - s.nan, s.count);
     }
     if (cell.unverified) small = " \u2020" + small;
-    if (!cell.note.empty()) small += fmt::format("<small>({})</small>", escape_html(cell.note));
+    if (!cell.note.empty()) small += fmt::format("<small>({})</small>", escape_markup(cell.note));
     return fmt::format("<td class=\"number\"{}><span{}>{}</span>{}</td>", tip, rank,
-                       escape_html(cell.text), small);
+                       escape_markup(cell.text), small);
 }
 
 std::string html(const ScoreLayout& table) {
     std::string text = fmt::format(
         "<div class=\"scroll\"><table class=\"scores\">\n<caption>{}</caption>\n"
         "<thead><tr><th>Method</th><th class=\"number\">n</th><th>Policy</th>",
-        caption(table, escape_html(table.set), "\u00D7"));
+        caption(table, escape_markup(table.set), "\u00D7"));
     for (const MetricHead& head : table.heads) {
-        text += fmt::format("<th class=\"number\" title=\"{}\">{}{}</th>", escape_html(head.name),
-                            escape_html(title_with_unit(head)), arrow(head));
+        text += fmt::format("<th class=\"number\" title=\"{}\">{}{}</th>", escape_markup(head.name),
+                            escape_markup(title_with_unit(head)), arrow(head));
     }
     text += "</tr></thead>\n<tbody>\n";
     for (const TableRow& row : table.rows) {
@@ -308,9 +309,9 @@ std::string html(const ScoreLayout& table) {
         text += fmt::format(
             "<tr{}><th scope=\"row\">{}{}{}</th><td class=\"number\">{}</td>"
             "<td>{}</td>",
-            run.published ? " class=\"published\"" : "", escape_html(run.label),
+            run.published ? " class=\"published\"" : "", escape_markup(run.label),
             row.unverified ? " \u2020" : "", run.published ? " <em>(published)</em>" : "",
-            pictures_text(run), escape_html(policy_text(run)));
+            pictures_text(run), escape_markup(policy_text(run)));
         for (std::size_t c = 0; c < row.cells.size(); ++c) {
             text += html_cell(row.cells[c], table.heads[c]);
         }
@@ -328,32 +329,6 @@ std::string html_document(const std::vector<ScoreLayout>& tables) {
 }
 
 }  // namespace
-
-std::string escape_html(std::string_view text) {
-    std::string out;
-    for (const char c : text) {
-        switch (c) {
-            case '&':
-                out += "&amp;";
-                break;
-            case '<':
-                out += "&lt;";
-                break;
-            case '>':
-                out += "&gt;";
-                break;
-            case '"':
-                out += "&quot;";
-                break;
-            case '\'':
-                out += "&#39;";
-                break;
-            default:
-                out += c;
-        }
-    }
-    return out;
-}
 
 std::string_view html_style() {
     return R"(
@@ -381,7 +356,7 @@ std::string html_tables(const std::vector<ScoreLayout>& tables) {
     const std::vector<std::string> notes = table_notes(tables);
     if (notes.empty()) return text;
     text += "<ul class=\"notes\">\n";
-    for (const std::string& note : notes) text += fmt::format("<li>{}</li>\n", escape_html(note));
+    for (const std::string& note : notes) text += fmt::format("<li>{}</li>\n", escape_markup(note));
     return text + "</ul>\n";
 }
 

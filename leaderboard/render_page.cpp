@@ -16,6 +16,7 @@
 #include "data/base/cli.h"
 #include "data/base/error.h"
 #include "data/image_io.h"
+#include "data/markup.h"
 #include "data/pair_dataset.h"
 #include "leaderboard/detail.h"
 #include "leaderboard/render.h"
@@ -136,14 +137,14 @@ std::string image_tag(const Image& image, int quality, int zoom, const std::stri
     return fmt::format(
         "<img{} width=\"{}\" height=\"{}\" alt=\"{}\" src=\"data:image/jpeg;base64,{}\">",
         css_class.empty() ? "" : fmt::format(" class=\"{}\"", css_class), zoom * image.width(),
-        zoom * image.height(), escape_html(alt), base64(encode_jpeg(image, quality)));
+        zoom * image.height(), escape_markup(alt), base64(encode_jpeg(image, quality)));
 }
 
 /// One picture of one method: whole, with a frame around the detail, and the detail.
 std::string figure(const std::optional<Image>& image, PixelSize size, const PixelRect& detail,
                    const std::string& stem, const std::string& label, const std::string& scores) {
     std::string text = fmt::format("<figure><figcaption>{}<small>{}</small></figcaption>",
-                                   escape_html(label), escape_html(scores));
+                                   escape_markup(label), escape_markup(scores));
     if (!image || image->size() != size) {
         return text + fmt::format("<div class=\"gap\">{}</div></figure>\n",
                                   image ? "of another size" : "no picture");
@@ -168,7 +169,7 @@ struct SetPage {
     double scale = 0;
     std::vector<const PageRun*> runs;
     std::vector<const PagePicture*> pictures;
-    std::string title() const { return fmt::format("{} \u00D7{}", escape_html(name), scale); }
+    std::string title() const { return fmt::format("{} \u00D7{}", escape_markup(name), scale); }
 };
 
 std::vector<SetPage> sort_into_sets(const std::vector<PageRun>& runs,
@@ -231,7 +232,7 @@ std::string gallery(const SetPage& set) {
             if (!*guide && image) guide = &image;
         }
         text += fmt::format("<h4>{}</h4>\n<div class=\"strip\" style=\"--columns:{}\">\n",
-                            escape_html(picture.stem), restored.size() + 2);
+                            escape_markup(picture.stem), restored.size() + 2);
         PixelSize size;
         PixelRect detail;
         if (*guide) {
@@ -267,13 +268,13 @@ std::string picture_table(const SetPage& set, const std::string& metric) {
     std::string text = fmt::format(
         "<details><summary>{}, {}{}</summary><div class=\"scroll\"><table class=\"sortable\">"
         "<thead><tr><th>Picture</th>",
-        set.title(), escape_html(head.title),
-        head.title == metric ? "" : fmt::format(" ({})", escape_html(metric)));
+        set.title(), escape_markup(head.title),
+        head.title == metric ? "" : fmt::format(" ({})", escape_markup(metric)));
     for (const PageRun* run : set.runs) {
         const ScoreTable& table = run->scores;
         const auto column = std::find(table.metrics.begin(), table.metrics.end(), metric);
         if (column == table.metrics.end()) continue;
-        text += fmt::format("<th class=\"number\">{}</th>", escape_html(run->run.label));
+        text += fmt::format("<th class=\"number\">{}</th>", escape_markup(run->run.label));
         auto& values = columns.emplace_back();
         for (std::size_t i = 0; i < table.images.size(); ++i) {
             if (seen.insert(table.images[i]).second) images.push_back(table.images[i]);
@@ -283,7 +284,7 @@ std::string picture_table(const SetPage& set, const std::string& metric) {
     }
     text += "</tr></thead><tbody>\n";
     for (const std::string& image : images) {
-        text += fmt::format("<tr><th scope=\"row\">{}</th>", escape_html(image));
+        text += fmt::format("<tr><th scope=\"row\">{}</th>", escape_markup(image));
         for (const auto& values : columns) {
             const auto value = values.find(image);
             text += fmt::format(
@@ -314,9 +315,9 @@ std::string picture_tables(const SetPage& set) {
 std::string weights_cell(const std::vector<WeightRecord>& weights) {
     std::string text;
     for (const WeightRecord& w : weights) {
-        text += fmt::format("<div>{} {}<br><code>{}</code></div>", escape_html(w.file),
+        text += fmt::format("<div>{} {}<br><code>{}</code></div>", escape_markup(w.file),
                             w.verified ? "(verified)" : "<span class=\"bad\">(unverified)</span>",
-                            escape_html(w.sha256));
+                            escape_markup(w.sha256));
     }
     return text.empty() ? std::string(dash) : text;
 }
@@ -324,11 +325,11 @@ std::string weights_cell(const std::vector<WeightRecord>& weights) {
 std::string run_row(const Run& run) {
     const Provenance& p = run.provenance;
     const auto cell = [](const std::string& text) {
-        return fmt::format("<td>{}</td>", text.empty() ? std::string(dash) : escape_html(text));
+        return fmt::format("<td>{}</td>", text.empty() ? std::string(dash) : escape_markup(text));
     };
     std::vector<std::string> settings;
     for (const auto& [key, value] : p.settings) settings.push_back(key + " " + value);
-    return fmt::format("<tr><th scope=\"row\">{}</th>", escape_html(run.label)) +
+    return fmt::format("<tr><th scope=\"row\">{}</th>", escape_markup(run.label)) +
            cell(fmt::format("{} \u00D7{}", run.set, run.scale)) + cell(run.method) + cell(p.kind) +
            cell(p.scale_policy) + cell(p.device) + cell(p.dtype) + cell(p.rounding) +
            cell(fmt::format("{}", fmt::join(settings, ", "))) +
@@ -342,7 +343,7 @@ std::string provenance(const std::string& command, const std::vector<PageRun>& r
         "<div class=\"scroll\"><table class=\"runs\"><thead><tr><th>Row</th><th>Set</th>"
         "<th>Method</th><th>Kind</th><th>Policy</th><th>Device</th><th>Numbers</th>"
         "<th>To 8 bit</th><th>Settings</th><th>Weights (SHA-256)</th></tr></thead><tbody>\n",
-        escape_html(command), escape_html(tool.version), escape_html(tool.commit));
+        escape_markup(command), escape_markup(tool.version), escape_markup(tool.commit));
     for (const PageRun& run : runs) text += run_row(run.run);
     text += "</tbody></table></div>\n";
 
@@ -353,17 +354,17 @@ std::string provenance(const std::string& command, const std::vector<PageRun>& r
     };
     for (const PageRun& page_run : runs) {
         const Run& run = page_run.run;
-        add(fmt::format("<li>Set {} \u00D7{}: <code>{}</code></li>\n", escape_html(run.set),
-                        run.scale, escape_html(run.set_sha256)));
+        add(fmt::format("<li>Set {} \u00D7{}: <code>{}</code></li>\n", escape_markup(run.set),
+                        run.scale, escape_markup(run.set_sha256)));
     }
     for (const PageRun& page_run : runs) {
         for (const MetricSummary& summary : page_run.run.metrics) {
             std::vector<std::string> settings;
             for (const auto& [key, value] : summary.settings)
                 settings.push_back(key + ": " + value);
-            add(fmt::format("<li>{}{}{}</li>\n", escape_html(summary.metric),
+            add(fmt::format("<li>{}{}{}</li>\n", escape_markup(summary.metric),
                             settings.empty() ? "" : ": ",
-                            escape_html(fmt::format("{}", fmt::join(settings, "; ")))));
+                            escape_markup(fmt::format("{}", fmt::join(settings, "; ")))));
         }
     }
     text += "<ul class=\"notes\">\n";
@@ -393,7 +394,7 @@ std::string render_page(const std::string& title, const std::string& command,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
         "<meta name=\"viewport\" content=\"width=device-width\">\n<title>{0}</title>\n"
         "<style>{1}{2}</style></head>\n<body>\n<h1>{0}</h1>\n<p>{3}</p>\n<h2>Results</h2>\n{4}",
-        escape_html(title), html_style(), page_style, how_to_read,
+        escape_markup(title), html_style(), page_style, how_to_read,
         html_tables(layout_tables(rows, options)));
     if (!pictures.empty()) page += "<h2>Pictures</h2>\n";
     for (const SetPage& set : sets) page += gallery(set);

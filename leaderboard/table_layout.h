@@ -66,9 +66,6 @@ std::vector<ScoreLayout> layout_tables(const std::vector<Run>& runs, const Table
 /// What a reader must know: ranking, undefined scores, unverified weights, conventions, sources.
 std::vector<std::string> table_notes(const std::vector<ScoreLayout>& tables);
 
-/// The text with & < > " ' as entities.
-std::string escape_html(std::string_view text);
-
 /// The tables and notes as a fragment of HTML, and the style they need.
 std::string html_tables(const std::vector<ScoreLayout>& tables);
 std::string_view html_style();

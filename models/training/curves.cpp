@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "data/file.h"
+#include "data/markup.h"
 #include "models/training/axis.h"
 #include "models/training/curve_panels.h"
 
@@ -36,29 +37,6 @@ constexpr std::string_view style = R"(<style>
 .s0{stroke:#63b3ed}.s1{stroke:#f6ad55}.s2{stroke:#68d391}.s3{stroke:#b794f4}.s4{stroke:#f687b3}.s5{stroke:#d6c27a}}
 </style>
 )";
-
-std::string escaped(std::string_view text) {
-    std::string out;
-    for (const char c : text) {
-        switch (c) {
-            case '&':
-                out += "&amp;";
-                break;
-            case '<':
-                out += "&lt;";
-                break;
-            case '>':
-                out += "&gt;";
-                break;
-            case '"':
-                out += "&quot;";
-                break;
-            default:  // control characters are not allowed in XML at all
-                out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-        }
-    }
-    return out;
-}
 
 Axis value_axis(const CurvePanel& panel) {
     std::vector<double> values, positive;
@@ -271,7 +249,7 @@ std::string legend(const CurvePanel& panel, int left, int top) {
             svg += fmt::format(
                 "<path class=\"line s{}\" stroke-width=\"2.5\" d=\"M{} {}h10\"/><text x=\"{}\" "
                 "y=\"{}\">{}<tspan class=\"soft\" dx=\"4\">{}</tspan></text>",
-                i % colours, x + 1, y - 4, x + 15, y, escaped(name), value);
+                i % colours, x + 1, y - 4, x + 15, y, escape_markup(name), value);
             at += text_width;
         }
         return svg;
@@ -290,8 +268,8 @@ std::string draw_panel(const CurvePanel& panel, std::int64_t last_step, int left
     std::string svg = fmt::format(
         "<text x=\"{}\" y=\"{}\" font-size=\"12\" font-weight=\"600\">{}</text><text "
         "class=\"soft\" x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n",
-        left, top + 14, escaped(panel.title), left + plot_left + plot_width, top + 14,
-        escaped(note));
+        left, top + 14, escape_markup(panel.title), left + plot_left + plot_width, top + 14,
+        escape_markup(note));
 
     svg += legend(panel, left, top) + "\n";
 
@@ -341,7 +319,7 @@ std::string stage_heading(const CurveStage& stage, int y) {
         "<path class=\"grid\" d=\"M{} {}h{}\"/><text x=\"{}\" y=\"{}\" font-size=\"14\" "
         "font-weight=\"600\">{} <tspan class=\"soft\" dx=\"8\" font-size=\"12\" "
         "font-weight=\"400\">{}</tspan></text>\n",
-        margin, y, columns * cell_width, margin, y + 22, escaped(stage.name), text);
+        margin, y, columns * cell_width, margin, y + 22, escape_markup(stage.name), text);
 }
 
 int height_of(const CurveStage& stage) {

@@ -1,5 +1,6 @@
 #include "models/training/trainer.h"
 
+#include <ATen/Context.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -250,8 +251,11 @@ std::vector<StageReport> train(const TrainSettings& settings, const ComputeOptio
     ComputeOptions options = compute;
     options.precision = settings.precision;
     const Launch launch = find_launch();
-    if (launch.size > 1 && options.device == "cuda") {  // each its own
-        options.device = fmt::format("cuda:{}", launch.local_rank);
+    if (launch.size > 1 && options.device == "cuda") {
+        // Each its own; Slurm may show a process no GPU but that one
+        open_device("cuda");
+        options.device =
+            fmt::format("cuda:{}", launch.local_rank % static_cast<int>(at::getNumGPUs()));
     }
     const Placement placement = place(options);
     const auto processes = Processes::open(launch, placement.device);
