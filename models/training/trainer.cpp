@@ -14,6 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "data/base/error.h"
+#include "data/base/log.h"
 #include "data/file.h"
 #include "models/training/curves.h"
 #include "models/training/learner.h"
@@ -71,7 +72,9 @@ class StageRun {
   private:
     void checkpoint(std::int64_t step) const {
         if (processes_.rank() != 0) return;
-        write_checkpoint(settings_.out / "checkpoints", learner_.checkpoint(name_, step),
+        TrainingCheckpoint now = learner_.checkpoint(name_, step);
+        now.state["pictures"] = data_.source().identity();
+        write_checkpoint(settings_.out / "checkpoints", now,
                          static_cast<int>(settings_.keep_checkpoints));
     }
 
@@ -213,6 +216,13 @@ StageReport StageRun::run() {
     if (const auto found = newest_checkpoint(settings_.out / "checkpoints", name_)) {
         learner_.restore(*found);
         start = found->step;
+        const std::string pictures = data_.source().identity();
+        if (processes_.rank() == 0 && found->state.value("pictures", pictures) != pictures) {
+            warn(
+                "data has other pictures than when step {} of stage {} was taken; it goes on with "
+                "these, and ends otherwise than an undisturbed run would",
+                start, name_);
+        }
         if (processes_.rank() == 0) {
             remove_old_checkpoints(settings_.out / "checkpoints", name_, start,
                                    static_cast<int>(settings_.keep_checkpoints));

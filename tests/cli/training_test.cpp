@@ -519,6 +519,24 @@ TEST_SUITE("cli") {
         CHECK(difference(lasting(out), lasting(calm)) == "");
     }
 
+    TEST_CASE("sdd-train: other pictures than before are noticed on resume") {
+        const Workplace& w = workplace();
+        const fs::path out = w.folder.path() / "other pictures" / "run",
+                       pictures = w.folder.path() / "growing";
+        fs::copy(w.photographs, pictures, fs::copy_options::recursive);
+        const Json settings{{"stage", "vae"}, {"steps", 1}, {"data", pictures.string()}};
+        REQUIRE(train(w.words(out, settings)).exit == 0);
+        fs::remove(out / "stages.json");
+        const Ended same = train(w.words(out, settings));
+        CHECK(same.exit == 0);
+        CHECK_FALSE(holds(same.err, "other pictures"));
+        fs::copy_file(pictures / "p3.png", pictures / "p9.png");
+        fs::remove(out / "stages.json");
+        const Ended changed = train(w.words(out, settings));
+        CHECK(changed.exit == 0);
+        CHECK(holds(changed.err, "warning: data has other pictures than when step 1 of stage vae"));
+    }
+
     TEST_CASE("sdd-train: a damaged checkpoint is skipped with a warning, the one before it used") {
         const Workplace& w = workplace();
         const Json settings{{"stage", "vae"}, {"steps", 12}, {"checkpoint_every", 4}};
