@@ -510,9 +510,6 @@ void check(const TrainSettings& t, std::string_view what) {
     }
     demand(!runs("rsd") || t.distill.lambda_soft > 0 || t.distill.lambda_hard > 0,
            "loss.lambda_soft and loss.lambda_hard are both 0, which leaves nothing to learn");
-    demand(t.theta.source != ThetaSource::posterior_var ||
-               t.theta.norm != ThetaNorm::none_sigmoid || t.theta_samples >= 2,
-           "theta.samples must be 2 or more");
     for (const std::string_view stage : stage_names) {
         const StageSettings s = t.of_stage(stage);
         demand(s.batch >= 1 && s.micro_batch >= 0 && s.patch >= 8,
