@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sets up, builds, and runs the whole road on the photographs in data/demo: a simulated camera takes
 # two small zoom series of them, the series are registered to LR-HR pairs at x8 and x14, the pairs
-# are restored and scored; prints the tables and where the page with the pictures is.
+# are restored (sdd: by the small demonstration model) and scored; prints the tables and where the
+# page with the pictures is.
 #
 #   ./demo.sh [OPTION...]   further options of ultrasr-bench; --method, --metrics and --out replace
 #                           the demo's own; with --data nothing is simulated. Paths are meant from
@@ -29,7 +30,7 @@ if [[ $given != *" --data "* ]]; then
     "$bin/ultrasr-register" out/demo/raw out/demo/pairs --scale 8,14 --truth out/demo/raw/truth.json
 fi
 default --data out/demo/pairs
-default --method bicubic,realesr-general-x4v3,realesr-animevideov3
+default --method bicubic,realesr-general-x4v3,realesr-animevideov3,sdd
 default --metrics psnr-y601,ssim-y601,niqe
 default --out out/demo/bench
 exec "$bin/ultrasr-bench" "${options[@]}" "$@"

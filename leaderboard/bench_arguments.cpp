@@ -118,7 +118,8 @@ void add_method_options(CLI::App& app, MethodArguments& arguments) {
         ->type_name("DIR");
     app.add_option("--model", arguments.models,
                    "diffusion: the method's own file or folder; NAME=PATH for one of several "
-                   "methods or labels (default: its name in the weights folder)")
+                   "methods or labels (default: its name in the weights folder, else of sdd the "
+                   "demonstration model)")
         ->allow_extra_args(false)
         ->type_name("PATH|NAME=PATH");
     CLI::Option* prompt =
@@ -158,9 +159,8 @@ CLI::Option* add_dump(CLI::App& app, fs::path& dump, const std::string& where) {
         ->type_name("DIR");
 }
 
-/// Completes the options, and tells which of those given no chosen method reads.
 void finish_method_options(MethodArguments& arguments, const CommonOptions& common,
-                           const std::vector<std::string>& methods) {
+                           std::vector<std::string>& methods) {
     MethodOptions& options = arguments.options;
     options.device = common.device;
     options.threads = common.threads;
@@ -168,6 +168,12 @@ void finish_method_options(MethodArguments& arguments, const CommonOptions& comm
     std::vector<MethodSpec> specs;
     for (const std::string& text : methods) specs.push_back(parse_method(text));
     options.diffusion.models = parse_models(arguments.models, specs);
+    for (std::size_t i = 0; i < specs.size(); ++i) {
+        MethodSpec& spec = specs[i];
+        if (methods[i] != spec.info->name || !spec.info->default_label) continue;
+        spec.label = spec.info->default_label(options);
+        if (spec.label != methods[i]) methods[i] += "@" + spec.label;
+    }
 
     std::vector<std::string> unread, names;
     for (const CLI::Option* option : arguments.of_methods) {

@@ -33,10 +33,11 @@ CLI::Option* add_dump(CLI::App& app, std::filesystem::path& dump, const std::str
 
 /// Once parsed: completes the options, and warns of those given that no chosen method reads.
 ///
-/// methods  as on the command line
+/// methods  as on the command line; those without a label get theirs where it depends on the
+///          options
 /// throws   Error(usage) for unknown methods and for a --model that names none, or not which
 void finish_method_options(MethodArguments& arguments, const CommonOptions& common,
-                           const std::vector<std::string>& methods);
+                           std::vector<std::string>& methods);
 
 /// --metric-precision
 void add_metric_precision(CLI::App& app, MetricOptions& options);

@@ -416,7 +416,9 @@ int run(int argc, char** argv) {
             return score(score_job, csv, progress);
         }
         if (*sub_restore) {
-            finish_method_options(restore_arguments, common, {restore_job.method});
+            std::vector<std::string> one{restore_job.method};
+            finish_method_options(restore_arguments, common, one);
+            restore_job.method = one.front();
             check_dump(restore_job.options, restore_job.dump);
             restore_job.threads = common.threads;
             const std::size_t n = restore_pictures(restore_job, progress);

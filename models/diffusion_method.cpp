@@ -127,7 +127,7 @@ class DiffusionMethod final : public Method {
                  "--tile-overlap",
                  tiles_.tile, tiles_.overlap);
         }
-        take_prompt(loaded.prompt, base);
+        take_prompt(loaded, base);
     }
 
     Image restore(const Image& lr, const RestoreRequest& request) const override;
@@ -153,7 +153,7 @@ class DiffusionMethod final : public Method {
         Rng rng(options_.diffusion.seed, number_of(stem));
         return normal_noise(shape, rng);
     }
-    void take_prompt(const std::optional<fs::path>& beside, const fs::path& base);
+    void take_prompt(const LoadedOneStep& loaded, const fs::path& base);
     void fix_prompt(const PromptEmbedding& embedding, const std::string& said) {
         model_.fix_prompt(embedding.states);
         prompt_setting_ = said;
@@ -173,7 +173,8 @@ class DiffusionMethod final : public Method {
     std::optional<TextEncoderConfig> text_encoder_;  ///< where one reads the prompts
 };
 
-void DiffusionMethod::take_prompt(const std::optional<fs::path>& beside, const fs::path& base) {
+void DiffusionMethod::take_prompt(const LoadedOneStep& loaded, const fs::path& base) {
+    const std::optional<fs::path>& beside = loaded.prompt;
     const ReturnFreedMemory for_weights;  // of a text encoder that goes again
     const DiffusionOptions& d = options_.diffusion;
     const std::int64_t width = model_.unet().config().cross_attention_dim;
@@ -194,8 +195,9 @@ void DiffusionMethod::take_prompt(const std::optional<fs::path>& beside, const f
     if (is_embedding || (!d.prompt && beside)) {
         const fs::path& file = is_embedding ? d.prompt_files : *beside;
         const PromptEmbedding embedding = read_prompt_embedding(file, width);
-        weights_.push_back(
-            {.file = file.filename().string(), .sha256 = sha256_of_file(file), .verified = false});
+        weights_.push_back({.file = file.filename().string(),
+                            .sha256 = sha256_of_file(file),
+                            .verified = !is_embedding && loaded.prompt_verified});
         fix_prompt(embedding, embedding.text.empty() ? "embedding" : embedding.text);
         return;
     }
@@ -379,12 +381,16 @@ fs::path diffusion_base(const MethodOptions& options) {
     return base.empty() ? weights_folder(options) / "sd2-1-base" : base;
 }
 
-fs::path diffusion_model(const MethodOptions& options, const std::string& method) {
+std::optional<fs::path> named_model(const MethodOptions& options, const std::string& method) {
     const auto& models = options.diffusion.models;
     for (const std::string& name : {options.label, method, std::string()}) {
         if (const auto found = models.find(name); found != models.end()) return found->second;
     }
-    return weights_folder(options) / method;
+    return std::nullopt;
+}
+
+fs::path diffusion_model(const MethodOptions& options, const std::string& method) {
+    return named_model(options, method).value_or(weights_folder(options) / method);
 }
 
 void require_weights(const fs::path& path, const std::string& file, const MethodOptions& options) {

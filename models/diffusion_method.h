@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -55,7 +56,11 @@ MethodPtr make_diffusion_method(LoadedOneStep loaded, const DiffusionRecipe& rec
 /// WEIGHTS/sd2-1-base, or what the options name.
 std::filesystem::path diffusion_base(const MethodOptions& options);
 
-/// WEIGHTS/<method>, or what the options name.
+/// The method's own file or folder, where the options name one.
+std::optional<std::filesystem::path> named_model(const MethodOptions& options,
+                                                 const std::string& method);
+
+/// That, or else WEIGHTS/<method>.
 std::filesystem::path diffusion_model(const MethodOptions& options, const std::string& method);
 
 /// What every method of this family reads of the command line.

@@ -38,7 +38,7 @@ enum class LatentChoice {
 struct DiffusionOptions {
     std::filesystem::path base;  ///< family in diffusers' layout; empty: WEIGHTS/sd2-1-base
     /// the method's own file or folder by the row's label, the method's name, or "" for whichever
-    /// asks; none: WEIGHTS/<method>
+    /// asks; none: WEIGHTS/<method>, else of sdd the demonstration model
     std::map<std::string, std::filesystem::path> models;
     bool parity = false;                 ///< every choice as the official script makes it
     std::optional<std::string> prompt;   ///< of all pictures
@@ -126,6 +126,8 @@ struct MethodInfo {
     std::vector<std::string> weight_files;  ///< what it needs below the weights folder
     /// options of the command line that change what it does, beside --device and --weights
     std::vector<std::string> options;
+    /// the row's name where the user gives none and it depends on the options; empty: `name`
+    std::function<std::string(const MethodOptions&)> default_label = {};
     std::function<MethodPtr(const MethodOptions&, const std::string& argument)> make;
 };
 

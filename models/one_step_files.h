@@ -15,6 +15,7 @@ struct LoadedOneStep {
     std::vector<WeightRecord> records;
     /// prompt.safetensors, where the files hold one
     std::optional<std::filesystem::path> prompt;
+    bool prompt_verified = false;  ///< that file is the one on record
 };
 
 /// A family as it is, without adapters.

@@ -13,6 +13,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view real_esrgan_licence = "BSD-3-Clause, (c) 2021 Xintao Wang";
+constexpr std::string_view demonstration_licence =
+    "of this project; learnt from photographs under CC0, CC BY, CC BY-SA and GPL-2+";
 
 // Sizes, hashes, addresses: peer_methods.md 5 and 6.3; the hashes are those of our conversions.
 constexpr std::array files{
@@ -205,14 +207,31 @@ constexpr std::array files{
         .folder_option = "--base",
     },
     WeightFile{
-        .file = "sdd",
-        .bytes = 3'800'000'000,
-        .sha256 = "",
-        .licence = "its trainer's, and of its base CreativeML Open RAIL++-M",
+        .file = "sdd-demonstration/prompt.safetensors",
+        .bytes = 5'016,
+        .sha256 = "cb9b799dc34f3df85e06fdbafb741aeef53078e2dcc9aa8d6bc4562f739141a5",
+        .licence = demonstration_licence,
         .address = "",
-        .remark = "",
+        .remark = "see models/demonstration",
         .used_by = "sdd",
-        .folder_option = "--model",
+    },
+    WeightFile{
+        .file = "sdd-demonstration/unet.safetensors",
+        .bytes = 1'422'232,
+        .sha256 = "57b43bc97f11af1bf3e254bb757a2314936cb1a30aaf4d9e927b8cb05ae7967d",
+        .licence = demonstration_licence,
+        .address = "",
+        .remark = "see models/demonstration",
+        .used_by = "sdd",
+    },
+    WeightFile{
+        .file = "sdd-demonstration/vae.safetensors",
+        .bytes = 1'244'446,
+        .sha256 = "9b9461800547b70e9b5a3c50522847e494430ab5b47d35652478664a4c57e1ff",
+        .licence = demonstration_licence,
+        .address = "",
+        .remark = "see models/demonstration",
+        .used_by = "sdd",
     },
     WeightFile{
         .file = "vgg16-397923af.pth",
@@ -290,7 +309,7 @@ std::string how_to_get_weights(std::string_view file, const fs::path& folder) {
     const WeightFile& w = known_weight(file);
     const bool whole_folder = !w.folder_option.empty();
     const std::string from =
-        w.address.empty() ? ", of which there is no release," : fmt::format(" from {}", w.address);
+        w.address.empty() ? ", a part of this project," : fmt::format(" from {}", w.address);
     return fmt::format("{} ({}{}{}, licence {}){}{} belongs into {}; put it there or name {}",
                        w.file, whole_folder ? "a folder, " : "",
                        w.sha256.size() < 64 ? "about " : "", size_text(w.bytes), w.licence, from,

@@ -17,7 +17,7 @@ struct WeightFile {
     std::string_view sha256;   ///< lower-case hexadecimal; its first digits where no more is known
                                ///< (official names carry eight); empty: never verified
     std::string_view licence;  ///< and whose
-    std::string_view address;  ///< the official release; empty: there is none
+    std::string_view address;  ///< the official release; empty: a part of this project
     std::string_view remark;   ///< how the file comes from the release, where it differs
     std::string_view used_by;  ///< metrics and methods, separated by spaces
     /// of a whole folder, which is never verified: the option that names another place

@@ -5,13 +5,15 @@
 #   models/demonstration/run.sh [part...]
 #
 # Parts, in this order when none is named: photographs sets shared students ablations table
-# SEEDS="1 2 3", WORK=out/demonstration, THREADS, ULTRASR_BIN=build/release/bin may be set.
+# SEEDS="1 2 3", WORK=out/demonstration, ULTRASR_BIN=build/release/bin may be set; JOBS=2 trains two
+# students at a time, each on THREADS.
 set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
 work=${WORK:-out/demonstration}
 bin=${ULTRASR_BIN:-build/release/bin}
 threads=${THREADS:-0}
+most=${JOBS:-1}
 read -r -a seeds <<<"${SEEDS:-1 2 3}"
 [ -x "$bin/sdd-train" ] || { echo "no $bin/sdd-train; run ./setup.sh first" >&2; exit 1; }
 mkdir -p "$work"
@@ -57,6 +59,10 @@ sets() {
           {"name": "synthetic", "lr": "synthetic/lr_x12", "hr": "synthetic/gt", "scale": 12},
           {"name": "registered", "path": "registered"}]}
 END
+    cat >"$work/synthetic.json" <<END
+{"sets": [{"name": "synthetic", "lr": "synthetic/lr_x8", "hr": "synthetic/gt", "scale": 8},
+          {"name": "synthetic", "lr": "synthetic/lr_x12", "hr": "synthetic/gt", "scale": 12}]}
+END
 }
 
 train() { # run file, folder, settings...
@@ -79,33 +85,63 @@ student() { # folder, seed, settings...
         "seed=$seed" "$@"
 }
 
+# Starts a student where less than JOBS are at work; `finish` waits for all, and for their faults
+started=()
+launch() { # as student
+    if [ "$most" -le 1 ]; then
+        student "$@"
+        return
+    fi
+    while [ "$(jobs -rp | wc -l)" -ge "$most" ]; do sleep 0.5; done
+    echo "$1: training; its progress: $work/$1.log"
+    student "$@" >"$work/$1.log" 2>&1 &
+    started+=($!)
+}
+finish() {
+    local pid fault=0
+    for pid in "${started[@]}"; do wait "$pid" || fault=$?; done
+    started=()
+    return "$fault"
+}
+trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+
 students() {
     local seed
-    for seed in "${seeds[@]}"; do student "sdd-$seed" "$seed"; done
+    for seed in "${seeds[@]}"; do launch "sdd-$seed" "$seed"; done
+    finish
 }
 
 # Table 3 of the paper; the encoder is the first student's where DML is not what is left out
 ablations() {
     local first="encoder=$work/sdd-${seeds[0]}/encoder" seed=${seeds[0]}
-    student without-dml "$seed" stage=rsd dml.enabled=false
-    student without-rsd "$seed" stage=rsd "$first" rsd.enabled=false
-    student without-ue "$seed" stage=rsd "$first" rsd.ue=false
-    student without-ni "$seed" stage=rsd "$first" rsd.ni=false
-    student without-soft "$seed" stage=rsd "$first" loss.lambda_soft=0
-    student without-hard "$seed" stage=rsd "$first" loss.lambda_hard=0
-    student theta-detail "$seed" stage=rsd "$first" theta.source=detail
-    student theta-error "$seed" stage=rsd "$first" theta.source=error
+    launch without-dml "$seed" stage=rsd dml.enabled=false
+    launch without-rsd "$seed" stage=rsd "$first" rsd.enabled=false
+    launch without-ue "$seed" stage=rsd "$first" rsd.ue=false
+    launch without-ni "$seed" stage=rsd "$first" rsd.ni=false
+    launch without-soft "$seed" stage=rsd "$first" loss.lambda_soft=0
+    launch without-hard "$seed" stage=rsd "$first" loss.lambda_hard=0
+    launch theta-detail "$seed" stage=rsd "$first" theta.source=detail
+    launch theta-error "$seed" stage=rsd "$first" theta.source=error
+    finish
 }
 
-table() {
-    local methods=bicubic,realesr-general-x4v3,sdd@teacher-x4 models=(--model "teacher-x4=$work/shared/teacher") run
+score() { # set file, results, methods before the students, further options
+    local methods=$3,sdd@teacher-x4 models=(--model "teacher-x4=$work/shared/teacher") run
     for run in "$work"/sdd-* "$work"/without-* "$work"/theta-*; do
         [ -s "$run/student/config.json" ] || continue
         methods+=,sdd@$(basename "$run")
         models+=(--model "$(basename "$run")=$run/student")
     done
-    "$bin/ultrasr-bench" --data "$work/sets.json" --method "$methods" "${models[@]}" \
-        --metrics psnr-y601,ssim-y601,ms-ssim,niqe --out "$work/results"
+    "$bin/ultrasr-bench" --data "$work/$1" --method "$methods" "${models[@]}" \
+        --metrics psnr-y601,ssim-y601,ms-ssim,niqe --out "$work/$2" "${@:4}"
+}
+
+table() {
+    score sets.json results bicubic,realesr-general-x4v3
+    score synthetic.json results-no-color-fix bicubic --color-fix none
+    python3 "$here/summarise.py" scores "$work" >"$work/scores.md"
+    python3 "$here/summarise.py" logs "$work" >"$work/logs.md"
+    echo "tables in $work/scores.md and $work/logs.md"
 }
 
 for part in "${@:-photographs}"; do

@@ -1,15 +1,25 @@
 // Times one step of each training stage on a family of random weights, and what its pictures take
-// beside it: a table in Markdown.
+// beside it; then group norm and SiLU with their gradients, torch's operators and ours in turn:
+// tables in Markdown.
 //
 //   models_training_step_bench [--patch 128] [--batch 8] [--steps 4] [--threads N] [--device cpu]
 //
 // Variants of one run are measured one after the other: float32, bf16, and float32 that recomputes
 // blocks; compare them with each other, not with another machine's.
+#include <ATen/Parallel.h>
+#include <ATen/ops/group_norm.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/zeros.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 #include <thread>
@@ -24,6 +34,7 @@
 #include "data/base/random.h"
 #include "data/file.h"
 #include "data/image_io.h"
+#include "models/layers/norm_silu_gradient.h"
 #include "models/random_family.h"
 #include "models/training/trainer.h"
 
@@ -68,6 +79,49 @@ Json small_family() {
               {"num_attention_heads", 2}}}};
 }
 
+/// Milliseconds of the median of `runs` forward and backward passes.
+double passes_ms(int runs, const std::function<at::Tensor()>& forward, at::Tensor& x) {
+    std::vector<double> all;
+    for (int i = 0; i < runs; ++i) {
+        x.mutable_grad() = at::Tensor();
+        const auto start = std::chrono::steady_clock::now();
+        const at::Tensor y = forward();
+        y.backward(at::ones(y.sizes(), y.options()).contiguous(at::MemoryFormat::ChannelsLast));
+        const std::chrono::duration<double, std::milli> took =
+            std::chrono::steady_clock::now() - start;
+        all.push_back(took.count());
+    }
+    std::ranges::nth_element(all, all.begin() + runs / 2);
+    return all[static_cast<std::size_t>(runs / 2)];
+}
+
+void print_norms(std::int64_t batch, int threads) {
+    at::set_num_threads(threads);
+    fmt::print("\n| map | torch, ms | ours, ms | times as fast |\n|---|---|---|---|\n");
+    constexpr std::array<std::array<std::int64_t, 2>, 3> maps{{{16, 128}, {32, 64}, {48, 32}}};
+    for (const auto& [channels, side] : maps) {
+        at::Tensor x = at::randn({batch, channels, side, side})
+                           .contiguous(at::MemoryFormat::ChannelsLast)
+                           .requires_grad_();
+        const at::Tensor weight = at::ones({channels}).requires_grad_();
+        const at::Tensor bias = at::zeros({channels}).requires_grad_();
+        const std::int64_t groups = 8;
+        const auto torch = [&] { return at::silu(at::group_norm(x, groups, weight, bias, 1e-5)); };
+        const auto ours = [&] {
+            return norm_silu_with_gradient(x, weight, bias, {.groups = groups});
+        };
+        std::vector<double> a, b;
+        for (int turn = 0; turn < 5; ++turn) {
+            a.push_back(passes_ms(9, torch, x));
+            b.push_back(passes_ms(9, ours, x));
+        }
+        std::ranges::sort(a);
+        std::ranges::sort(b);
+        fmt::print("| {} x {} x {} x {} | {:.2f} | {:.2f} | {:.2f} |\n", batch, channels, side,
+                   side, a[2], b[2], a[2] / b[2]);
+    }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -77,9 +131,10 @@ int main(int argc, char** argv) {
         {"--steps", "4"},
         {"--threads", std::to_string(std::thread::hardware_concurrency())},
         {"--device", "cpu"}};
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (!options.contains(argv[i])) {
-            fmt::print(stderr, "no option {}\n", argv[i]);
+    for (int i = 1; i < argc; i += 2) {
+        if (!options.contains(argv[i]) || i + 1 == argc) {
+            fmt::print(stderr, "no option {}, or no value for it; the head of this file has all\n",
+                       argv[i]);
             return 2;
         }
         options[argv[i]] = argv[i + 1];
@@ -127,5 +182,8 @@ int main(int argc, char** argv) {
         return 1;
     }
     fs::remove_all(folder);
+    if (options.at("--device") == "cpu") {
+        print_norms(number("--batch"), static_cast<int>(number("--threads")));
+    }
     return 0;
 }

@@ -9,6 +9,7 @@
 #include "data/file.h"
 #include "data/image_io.h"
 #include "tests/cli/bench_set.h"
+#include "tests/cli/disk.h"
 #include "tests/test.h"
 
 using namespace ultrasr;

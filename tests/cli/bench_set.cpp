@@ -38,25 +38,6 @@ Ended bench(const fs::path& set, const fs::path& out, std::vector<std::string> m
     return run_program("ultrasr-bench", words);
 }
 
-void check_refused(const Ended& ended, int exit, const std::vector<std::string>& words) {
-    CAPTURE(ended.err);
-    CHECK(ended.exit == exit);
-    CHECK(ended.err.find("error: ") != std::string::npos);
-    CHECK(ended.err.find("terminate called") == std::string::npos);
-    for (const std::string& word : words) {
-        CAPTURE(word);
-        CHECK(ended.err.find(word) != std::string::npos);
-    }
-}
-
 Json json_of(const std::string& text) { return parse_json(text, "stdout"); }
-
-std::vector<fs::path> temporary_files(const fs::path& out) {
-    std::vector<fs::path> found;
-    for (const auto& entry : fs::recursive_directory_iterator(out)) {
-        if (entry.path().extension() == ".tmp") found.push_back(entry.path());
-    }
-    return found;
-}
 
 }  // namespace ultrasr::test

@@ -22,12 +22,6 @@ Ended bench(const std::filesystem::path& set, const std::filesystem::path& out,
             std::vector<std::string> more = {}, const std::string& methods = "bicubic",
             const std::string& metrics = "psnr-y601");
 
-/// Checks that the exit code fits and stderr is an error sentence that holds every word of `words`.
-void check_refused(const Ended& ended, int exit, const std::vector<std::string>& words);
-
 Json json_of(const std::string& text);
-
-/// Temporary files that were left behind.
-std::vector<std::filesystem::path> temporary_files(const std::filesystem::path& out);
 
 }  // namespace ultrasr::test

@@ -31,8 +31,22 @@ std::string tree_of(const fs::path& out) {
     return tree;
 }
 
+std::vector<fs::path> temporary_files(const fs::path& out) {
+    std::vector<fs::path> found;
+    for (const auto& entry : fs::recursive_directory_iterator(out)) {
+        if (entry.path().extension() == ".tmp") found.push_back(entry.path());
+    }
+    return found;
+}
+
 bool holds(const std::string& text, const std::string& part) {
     return text.find(part) != std::string::npos;
+}
+
+std::size_t count(const std::string& text, const std::string& part) {
+    std::size_t n = 0;
+    for (auto at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++n;
+    return n;
 }
 
 SmallTmpfs::SmallTmpfs(const std::string& options) {

@@ -12,7 +12,13 @@ std::vector<std::string> files_in(const std::filesystem::path& out);
 /// Name and SHA-256 of each file but settings.json, which names the threads.
 std::string tree_of(const std::filesystem::path& out);
 
+/// Temporary files that were left behind.
+std::vector<std::filesystem::path> temporary_files(const std::filesystem::path& out);
+
 bool holds(const std::string& text, const std::string& part);
+
+/// How often the part is in the text.
+std::size_t count(const std::string& text, const std::string& part);
 
 /// A small file system of its own; not usable where mounting is not allowed.
 class SmallTmpfs {

@@ -210,6 +210,52 @@ TEST_SUITE("cli") {
               std::vector<std::string>{"p0.safetensors", "p1.safetensors"});
     }
 
+    TEST_CASE(
+        "ultrasr-bench: sdd without a model is the demonstration model, and its row says so") {
+        const TemporaryFolder folder;
+        const fs::path set = folder.path() / "set", weights = folder.path() / "weights";
+        make_set(set, 1);
+        const auto run_of = [&](const std::string& out, const std::vector<std::string>& words,
+                                const std::string& method = "sdd") {
+            std::vector<std::string> all{"--json"};
+            all.insert(all.end(), words.begin(), words.end());
+            const Ended ended = bench(set, folder.path() / out, all, method);
+            CAPTURE(ended.err);
+            REQUIRE(ended.exit == 0);
+            CHECK(holds(ended.err, "demonstration model") == (out != "own"));
+            return Json(json_of(ended.out)["runs"][0]["method"]);
+        };
+        const Json row = run_of("out", {});
+        CHECK(row["label"] == "sdd-demonstration");
+        REQUIRE(row["weights"].size() == 3);
+        for (const Json& file : row["weights"]) CHECK(file["verified"] == true);
+        CHECK(fs::exists(folder.path() / "out/set/x4/sdd-demonstration/images/p0.png"));
+        CHECK(run_of("labelled", {}, "sdd@mine")["label"] == "mine");
+        const std::vector<std::string> elsewhere{"--weights", weights.string()};
+        CHECK(run_of("elsewhere", elsewhere)["label"] == "sdd-demonstration");
+
+        check_refused(bench(set, folder.path() / "no", {"--prompt", "a house"}, "sdd"), 2,
+                      {"no text encoder", "--model DIR"});
+        check_refused(bench(set, folder.path() / "no", {"--model", "sdd=nowhere"}, "sdd"), 3,
+                      {"nowhere is missing", "demonstration"});
+
+        // Another file under the name
+        fs::create_directories(weights);
+        fs::copy(source_folder() / "data/weights/sdd-demonstration", weights / "sdd-demonstration");
+        std::string bytes = read_file(weights / "sdd-demonstration/vae.safetensors");
+        bytes.back() = static_cast<char>(bytes.back() ^ 1);
+        write_file(weights / "sdd-demonstration/vae.safetensors", bytes);
+        check_refused(bench(set, folder.path() / "no", elsewhere, "sdd"), 3,
+                      {"vae.safetensors is not the file we know", "--unverified-weights"});
+        const Json altered =
+            run_of("altered", {"--weights", weights.string(), "--unverified-weights"});
+        CHECK(altered["weights"][1]["verified"] == false);
+
+        // One's own in the weights folder
+        make_student(weights / "sdd");
+        CHECK(run_of("own", elsewhere)["label"] == "sdd");
+    }
+
     TEST_CASE("ultrasr-bench: --model for methods, labels, nobody and too many") {
         const Workshop w;
         const fs::path set = w.path("set");

@@ -12,6 +12,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "tests/test.h"
+
 namespace ultrasr::test {
 namespace {
 
@@ -77,6 +79,21 @@ Ended Program::wait() {
 
 Ended run_program(const std::string& name, const std::vector<std::string>& words) {
     return Program(name, words).wait();
+}
+
+void check_refused(const Ended& ended, int exit, const std::vector<std::string>& words) {
+    CAPTURE(ended.err);
+    CHECK(ended.exit == exit);
+    const std::string mark = "error: ";
+    const std::size_t first = ended.err.find(mark);
+    CHECK(first != std::string::npos);
+    CHECK(first == ended.err.rfind(mark));
+    CHECK(ended.err.find("terminate called") == std::string::npos);
+    CHECK(ended.err.find("this is a bug") == std::string::npos);
+    for (const std::string& word : words) {
+        CAPTURE(word);
+        CHECK(ended.err.find(word) != std::string::npos);
+    }
 }
 
 }  // namespace ultrasr::test

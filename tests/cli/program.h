@@ -41,4 +41,8 @@ class Program {
 /// Runs to the end.
 Ended run_program(const std::string& name, const std::vector<std::string>& words);
 
+/// Checks that the exit code fits and stderr is one error sentence that holds every word of
+/// `words`.
+void check_refused(const Ended& ended, int exit, const std::vector<std::string>& words);
+
 }  // namespace ultrasr::test

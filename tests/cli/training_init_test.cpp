@@ -1,33 +1,17 @@
-// sdd-train as a user meets it: help, and random families.
+// sdd-train init: help, and random families.
 #include <nlohmann/json.hpp>
 
 #include "data/base/json.h"
 #include "data/file.h"
 #include "tests/cli/disk.h"
-#include "tests/cli/program.h"
+#include "tests/cli/training_run.h"
 #include "tests/test.h"
 
 using namespace ultrasr;
 using test::Ended;
 using test::holds;
+using test::train;
 namespace fs = std::filesystem;
-
-namespace {
-
-Ended train(const std::vector<std::string>& words) { return test::run_program("sdd-train", words); }
-
-constexpr const char* tiny = R"({
-  "unet": {"block_out_channels": [8, 16], "attention_head_dim": [2, 2], "norm_num_groups": 4,
-           "cross_attention_dim": 12, "layers_per_block": 1,
-           "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
-           "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]},
-  "vae": {"block_out_channels": [8, 16], "norm_num_groups": 4, "layers_per_block": 1,
-          "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D"],
-          "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D"]},
-  "text_encoder": {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2,
-                   "num_attention_heads": 2, "vocab_size": 600}})";
-
-}  // namespace
 
 TEST_SUITE("cli") {
     TEST_CASE("sdd-train: help with examples; a sub-command is required") {
@@ -44,7 +28,7 @@ TEST_SUITE("cli") {
         "sdd-train init: a family by seed, whatever the threads; other settings are refused") {
         const test::TemporaryFolder folder;
         const std::string config = (folder.path() / "tiny.json").string();
-        write_file(config, tiny);
+        write_file(config, test::tiny_family);
         const auto make = [&](const std::string& out, std::vector<std::string> more) {
             std::vector<std::string> words{"init", "--config", config, "--out",
                                            (folder.path() / out).string()};
@@ -56,7 +40,7 @@ TEST_SUITE("cli") {
         const Json unet = parse_json(first.out, "init").at("components").at(0);
         CHECK(unet.at("component") == "unet");
         CHECK(unet.at("tensor_count") == 208);
-        CHECK(unet.at("parameters") == 51684);
+        CHECK(unet.at("parameters") == 51364);
         CHECK(make("b", {"--seed", "1", "--threads", "2"}).exit == 0);
         const std::string tree = test::tree_of(folder.path() / "a");
         CHECK(holds(tree, "model_index.json"));
