@@ -65,11 +65,12 @@ END
 END
 }
 
+instead= # exec in a shell that has nothing else to do, so that a signal to it meets the training
 train() { # run file, folder, settings...
     local file=$1 out=$2 sets=()
     shift 2
     for s in "$@"; do sets+=(--set "$s"); done
-    "$bin/sdd-train" --config "$here/$file" --threads "$threads" --set "data=$work/train" \
+    $instead "$bin/sdd-train" --config "$here/$file" --threads "$threads" --set "data=$work/train" \
         --set "out=$out" "${sets[@]}"
 }
 
@@ -94,16 +95,24 @@ launch() { # as student
     fi
     while [ "$(jobs -rp | wc -l)" -ge "$most" ]; do sleep 0.5; done
     echo "$1: training; its progress: $work/$1.log"
-    student "$@" >"$work/$1.log" 2>&1 &
+    (instead=exec && student "$@") >"$work/$1.log" 2>&1 &
     started+=($!)
 }
 finish() {
     local pid fault=0
     for pid in "${started[@]}"; do wait "$pid" || fault=$?; done
     started=()
+    [ "$fault" -eq 0 ] || echo "not every student came to its end; the logs in $work say why" >&2
     return "$fault"
 }
-trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT
+# Leaves nothing at work behind, and the exit status as it is
+stop() {
+    local pids
+    pids=$(jobs -p)
+    [ -z "$pids" ] || kill $pids 2>/dev/null || true
+    wait
+}
+trap stop EXIT
 
 students() {
     local seed
