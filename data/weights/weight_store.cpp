@@ -13,8 +13,18 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view real_esrgan_licence = "BSD-3-Clause, (c) 2021 Xintao Wang";
-constexpr std::string_view demonstration_licence =
-    "of this project; learnt from photographs under CC0, CC BY, CC BY-SA and GPL-2+";
+
+constexpr WeightFile of_demonstration(std::string_view file, std::uint64_t bytes,
+                                      std::string_view sha256) {
+    return {
+        .file = file,
+        .bytes = bytes,
+        .sha256 = sha256,
+        .licence = "of this project; learnt from photographs under CC0, CC BY, CC BY-SA and GPL-2+",
+        .address = "",
+        .remark = "see models/demonstration",
+        .used_by = "sdd"};
+}
 
 // Sizes, hashes, addresses: peer_methods.md 5 and 6.3; the hashes are those of our conversions.
 constexpr std::array files{
@@ -206,33 +216,12 @@ constexpr std::array files{
         .used_by = "osediff",
         .folder_option = "--base",
     },
-    WeightFile{
-        .file = "sdd-demonstration/prompt.safetensors",
-        .bytes = 5'016,
-        .sha256 = "cb9b799dc34f3df85e06fdbafb741aeef53078e2dcc9aa8d6bc4562f739141a5",
-        .licence = demonstration_licence,
-        .address = "",
-        .remark = "see models/demonstration",
-        .used_by = "sdd",
-    },
-    WeightFile{
-        .file = "sdd-demonstration/unet.safetensors",
-        .bytes = 1'422'232,
-        .sha256 = "57b43bc97f11af1bf3e254bb757a2314936cb1a30aaf4d9e927b8cb05ae7967d",
-        .licence = demonstration_licence,
-        .address = "",
-        .remark = "see models/demonstration",
-        .used_by = "sdd",
-    },
-    WeightFile{
-        .file = "sdd-demonstration/vae.safetensors",
-        .bytes = 1'244'446,
-        .sha256 = "9b9461800547b70e9b5a3c50522847e494430ab5b47d35652478664a4c57e1ff",
-        .licence = demonstration_licence,
-        .address = "",
-        .remark = "see models/demonstration",
-        .used_by = "sdd",
-    },
+    of_demonstration("sdd-demonstration/prompt.safetensors", 5'016,
+                     "cb9b799dc34f3df85e06fdbafb741aeef53078e2dcc9aa8d6bc4562f739141a5"),
+    of_demonstration("sdd-demonstration/unet.safetensors", 1'422'232,
+                     "57b43bc97f11af1bf3e254bb757a2314936cb1a30aaf4d9e927b8cb05ae7967d"),
+    of_demonstration("sdd-demonstration/vae.safetensors", 1'244'446,
+                     "9b9461800547b70e9b5a3c50522847e494430ab5b47d35652478664a4c57e1ff"),
     WeightFile{
         .file = "vgg16-397923af.pth",
         .bytes = 553'400'000,
