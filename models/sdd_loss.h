@@ -187,8 +187,8 @@ at::Tensor latent_map(const at::Tensor& theta, std::int64_t h, std::int64_t w, T
 /// The result has variance theta_hat^2 + (1 - theta_hat)^2 <= 1 times that of z: the paper does not
 /// make up for it, and neither do we. epsilon has variance 1, and so has a latent times 0.18215;
 /// one without the factor would hardly feel it. At inference there is no noise (A20), and the
-/// student meets latents 1 / (1 - theta) times as strong as those it learnt from: on the small
-/// family of models/demonstration that costs 2.5 dB before the colour fix.
+/// student meets other latents than those it learnt from: on the small family of
+/// models/demonstration that costs 0.8 to 0.9 dB before the colour fix.
 ///
 /// z          N x C x h x w
 /// theta_hat  N x 1 x h x w

@@ -110,6 +110,7 @@ def print_scores(results, title):
 def print_logs(work):
     rows = []
     for log in sorted(work.glob("*/log.jsonl")):
+        batch = json.loads((log.parent / "run.json").read_text(encoding="utf-8"))["batch"]
         stages = defaultdict(list)
         for line in log.read_text(encoding="utf-8").splitlines():
             record = json.loads(line)
@@ -125,12 +126,16 @@ def print_logs(work):
             names = [k for k in checks[-1] if k.startswith("val_")] if checks else []
             checked = ", ".join(f"{k[4:]} {checks[0][k]:.4g} → {checks[-1][k]:.4g}" for k in names)
             speed = statistics.median(r["images_per_second"] for r in records)
+            before = [0] + [r["step"] for r in records[:-1]]
+            minutes = sum((r["step"] - b) * batch / r["images_per_second"] / 60
+                          for r, b in zip(records, before))
             rows.append([log.parent.name, stage, str(records[-1]["steps"]), losses, checked,
-                         f"{speed:.0f}", str(records[-1]["skipped"])])
+                         f"{speed:.0f}", f"{minutes:.1f}", str(records[-1]["skipped"])])
     if not rows:
         sys.exit(f"{work} holds no runs; run.sh makes them")
     print(table(["run", "stage", "steps", "losses, mean of the first and of the last tenth",
-                 "validation, first → last", "pictures a second, median", "skipped"], rows))
+                 "validation, first → last", "pictures a second, median", "minutes of steps",
+                 "skipped"], rows))
 
 
 def main():
